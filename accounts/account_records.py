@@ -1,0 +1,233 @@
+"""The accounts in the store: who there is, in which order, and how people name them.
+
+The one idea: two logins are the same account if their identity is the same (the ChatGPT account id; for an
+API key, its hash), so adding is always "add or update", and order is a column of positions without gaps.
+
+The rule that must not be broken: no operation here loses a login except `remove`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import and_, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from accounts import schema
+from accounts.credential_records import CredentialRecords
+from accounts.database import shielded
+from accounts.models import MAIN, Account, AmbiguousAccount, InvalidLabel, Login, NoSuchAccount
+
+MAX_LABEL = 64
+"""Characters; labels stand in tables and in a response header."""
+
+_t = schema.accounts
+_SELECT = (
+    select(
+        _t.c.id,
+        _t.c.label,
+        _t.c.type,
+        _t.c.account_id,
+        _t.c.email,
+        _t.c.plan,
+        _t.c.enabled,
+        _t.c.position,
+        _t.c.expires_at,
+        schema.refresh_errors.c.message.label("login_error"),
+        _t.c.added_at,
+        _t.c.last_used_at,
+        _t.c.generation,
+    )
+    .outerjoin(
+        schema.refresh_errors,
+        and_(
+            schema.refresh_errors.c.account == _t.c.id,
+            schema.refresh_errors.c.permanent,
+            schema.refresh_errors.c.token_hash == _t.c.refresh_hash,
+        ),
+    )
+    .order_by(_t.c.position, _t.c.added_at, _t.c.id)
+)
+
+
+def resolve(accounts: Sequence[Account], name: str) -> Account:
+    """The account a person means: `main`, an id, a label, a ChatGPT account id, or the name shown in tables.
+
+    An exact id or label wins over one that differs in case only. Raises NoSuchAccount, or AmbiguousAccount if
+    the name fits several.
+    """
+    wanted = name.strip()
+    if wanted.casefold() == MAIN and accounts:
+        return accounts[0]
+    exact = [each for each in accounts if wanted in (each.id, each.label, each.account_id)]
+    loose = [
+        each
+        for each in accounts
+        if wanted.casefold() in {text.casefold() for text in (each.label, each.account_id, each.name) if text}
+    ]
+    found = exact or loose
+    if not found:
+        known = ", ".join(each.name for each in accounts)
+        raise NoSuchAccount(
+            f"there is no account {wanted!r}: known are {known}"
+            if known
+            else f"there is no account {wanted!r}, nor any other: add one with `openai-auth login`"
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{each.name} (id {each.id})" for each in found)
+        raise AmbiguousAccount(f"{wanted!r} fits several accounts: {listed}; use the id")
+    return found[0]
+
+
+class AccountRecords(CredentialRecords):
+    """Part of the store."""
+
+    @shielded
+    async def accounts(self) -> list[Account]:
+        """All accounts in routing order; the first is main."""
+        async with self.reading() as connection:
+            return await _all(connection)
+
+    async def account(self, name: str) -> Account:
+        """The one account that `name` means; see `resolve`."""
+        return resolve(await self.accounts(), name)
+
+    @shielded
+    async def add(self, login: Login, label: str | None = None) -> tuple[Account, bool]:
+        """Stores a login; True if the account is new, False if it was there and now has the new tokens.
+
+        `label` is what a person chose and must be free (InvalidLabel); the login's own label is taken for a
+        new account if it is. The first account is main, later ones go to the end. An update clears
+        `login_error` and leaves the account where, and as enabled, as it was.
+        """
+        identity = _identity(login)
+        columns = {
+            "type": login.type,
+            "account_id": login.account_id,
+            "expires_at": login.expires_at,
+            "refreshed_at": None,
+            **self.sealed(login.access, login.refresh),
+        }
+        async with self.writing() as connection:
+            known = await _all(connection)
+            id = await connection.scalar(select(_t.c.id).where(_t.c.identity == identity))
+            if label is not None:
+                columns["label"] = checked_label(label, known, id)
+            if id is not None:
+                said = {"email": login.email, "plan": login.plan}
+                columns.update({name: value for name, value in said.items() if value})
+                columns["generation"] = _t.c.generation + 1
+                await connection.execute(update(_t).where(_t.c.id == id).values(columns))
+                await self.forget_refresh_error(connection, id)
+            else:
+                id = secrets.token_hex(6)
+                columns.setdefault("label", _offered_label(login.label, known))
+                columns.update(
+                    id=id,
+                    identity=identity,
+                    email=login.email,
+                    plan=login.plan,
+                    enabled=login.enabled,
+                    position=len(known),
+                    added_at=self.clock(),
+                    generation=1,
+                )
+                await connection.execute(_t.insert().values(columns))
+            after = await _all(connection)
+        return resolve(after, id), len(after) > len(known)
+
+    @shielded
+    async def remove(self, name: str) -> tuple[Account, Account | None]:
+        """Deletes an account and its tokens.
+
+        Returns it, and the account that became main by this (None if another was removed, or none is left).
+        """
+        async with self.writing() as connection:
+            gone = resolve(await _all(connection), name)
+            await connection.execute(delete(_t).where(_t.c.id == gone.id))
+            left = await _all(connection)
+            await _arrange(connection, [each.id for each in left])
+            after = await _all(connection)
+        return gone, after[0] if gone.position == 0 and after else None
+
+    @shielded
+    async def switch(self, name: str) -> Account:
+        """Makes an account main by changing places with the present one; switching back undoes it."""
+        async with self.writing() as connection:
+            before = await _all(connection)
+            chosen = resolve(before, name)
+            return await _swap(connection, before, chosen, before[0])
+
+    @shielded
+    async def order(self, a: str, b: str) -> list[Account]:
+        """Two accounts change places; returns all in the new order."""
+        async with self.writing() as connection:
+            before = await _all(connection)
+            await _swap(connection, before, resolve(before, a), resolve(before, b))
+            return await _all(connection)
+
+    @shielded
+    async def rename(self, name: str, label: str | None) -> Account:
+        """Gives an account a label, or takes it away (None). Raises InvalidLabel."""
+        async with self.writing() as connection:
+            known = await _all(connection)
+            id = resolve(known, name).id
+            text = None if label is None else checked_label(label, known, id)
+            await connection.execute(update(_t).where(_t.c.id == id).values(label=text))
+            return resolve(await _all(connection), id)
+
+    @shielded
+    async def enable(self, name: str, enabled: bool = True) -> Account:
+        """Lets routing use the account, or keeps it from doing so."""
+        async with self.writing() as connection:
+            id = resolve(await _all(connection), name).id
+            await connection.execute(update(_t).where(_t.c.id == id).values(enabled=enabled))
+            return resolve(await _all(connection), id)
+
+
+def checked_label(label: str, accounts: Iterable[Account], own_id: str | None = None) -> str:
+    """The label as it is stored; raises InvalidLabel if it is empty, reserved, or names another account."""
+    text = label.strip()
+    if not text or len(text) > MAX_LABEL or not text.isprintable():
+        raise InvalidLabel(f"a label is 1 to {MAX_LABEL} printable characters: choose another one")
+    if text.casefold() == MAIN:
+        raise InvalidLabel(
+            f"{text!r} is reserved for the account in first place: choose another label, and make an account "
+            "main with `openai-auth switch`"
+        )
+    for each in accounts:
+        if each.id != own_id and text in (each.label, each.id, each.account_id):
+            raise InvalidLabel(f"{text!r} already names another account: choose another label")
+    return text
+
+
+def _offered_label(label: str | None, accounts: Sequence[Account]) -> str | None:
+    try:
+        return None if label is None else checked_label(label, accounts)
+    except InvalidLabel:
+        return None
+
+
+def _identity(login: Login) -> str:
+    if login.type == "api_key":
+        return f"key:{login.access.hash}"
+    if login.account_id:
+        return f"chatgpt:{login.account_id}"
+    return f"token:{(login.refresh or login.access).hash}"
+
+
+async def _all(connection: AsyncConnection) -> list[Account]:
+    return [Account(**row._mapping) for row in await connection.execute(_SELECT)]
+
+
+async def _swap(connection: AsyncConnection, before: list[Account], a: Account, b: Account) -> Account:
+    """`a` and `b` change places; returns `a` as it is then."""
+    places = {a.id: b.id, b.id: a.id}
+    await _arrange(connection, [places.get(each.id, each.id) for each in before])
+    return resolve(await _all(connection), a.id)
+
+
+async def _arrange(connection: AsyncConnection, ids: Sequence[str]) -> None:
+    for position, id in enumerate(ids):
+        await connection.execute(update(_t).where(_t.c.id == id).values(position=position))

@@ -1,0 +1,183 @@
+"""What an account has left: snapshots put together, and the questions routing asks of them.
+
+The one idea: every number carries the moment it was seen and the limit it counts for, so two snapshots can
+be merged in any order, by any process, and the newest word on each window wins.
+
+The rule that must not be broken: a stale number never overwrites a newer one, and numbers of one ChatGPT
+account are never mixed with those of another.
+
+A model with a limit of its own (`GPT-5.3-Codex-Spark`) is metered by that limit and not by the plan's;
+every other model by the plan's own windows. `windows_for` makes that choice, and everything that judges an
+account goes through it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from accounts.models import DEFAULT_LIMIT, Quota, Window
+from accounts.quota_sources import EVENT_TYPE, from_frame, from_headers, from_usage
+
+__all__ = [
+    "DEFAULT_MARK_SECONDS",
+    "EVENT_TYPE",
+    "exhausted_until",
+    "exhausted_windows",
+    "from_frame",
+    "from_headers",
+    "from_usage",
+    "lifts_mark",
+    "mark_until",
+    "merge",
+    "past_reset",
+    "windows_for",
+]
+
+DEFAULT_MARK_SECONDS = 60.0
+"""How long a limit signal holds that names no reset (the model project's value)."""
+
+_WORD = re.compile(r"[^a-z0-9]+")
+
+
+def merge(old: Quota | None, new: Quota) -> Quota:
+    """Put a new snapshot on an old one; neither is changed. Ties in time go to the new one.
+
+    Same identity: window by window, the newer number wins. A window that only one side has survives unless
+    the other side is newer, complete, and speaks for that window's limit. Facts that came with one side
+    only (plan, credits, reset credits, which only usage answers know) are kept. Another identity: the
+    fresher snapshot replaces everything.
+    """
+    if old is None:
+        return new
+    newest, other = (new, old) if new.seen_at >= old.seen_at else (old, new)
+    if old.account_id and new.account_id and old.account_id != new.account_id:
+        return newest
+    mine = {_key(window): window for window in other.windows}
+    for window in newest.windows:
+        known = mine.get(_key(window))
+        if known is None or window.seen_at >= known.seen_at:
+            mine[_key(window)] = window
+    said = {_key(window) for window in newest.windows}
+    windows = [window for key, window in mine.items() if key in said or not _retires(newest, window)]
+    return Quota(
+        account_id=newest.account_id or other.account_id,
+        windows=tuple(sorted(windows, key=_order)),
+        plan=newest.plan or other.plan,
+        credits=newest.credits or other.credits,
+        reset_credits=_first(newest.reset_credits, other.reset_credits),
+        reset_credits_applicable=_first(newest.reset_credits_applicable, other.reset_credits_applicable),
+        seen_at=newest.seen_at,
+        complete=newest.complete,
+    )
+
+
+def windows_for(quota: Quota | None, model: str | None = None) -> tuple[Window, ...]:
+    """The windows that a request for this model counts against.
+
+    The model's own limit if it has one, else the plan's.
+    """
+    if quota is None:
+        return ()
+    if model:
+        wanted = _slug(model)
+        own = [
+            window
+            for window in quota.windows
+            if window.limit_id != DEFAULT_LIMIT
+            and wanted in (_slug(window.limit_name or ""), _slug(window.limit_id))
+        ]
+        if own:
+            return tuple(own)
+    return tuple(window for window in quota.windows if window.limit_id == DEFAULT_LIMIT)
+
+
+def past_reset(window: Window, now: float) -> bool:
+    """Whether the number is from before the window's reset, and so says nothing about now."""
+    return window.resets_at is not None and window.resets_at <= now
+
+
+def exhausted_until(quota: Quota | None, now: float, model: str | None = None) -> float | None:
+    """When an account that is used up by the numbers may serve again; None when it is not used up.
+
+    Used up means 100 % or more of some window with a known future reset: without a reset nobody could say
+    when to come back. With several such windows it is the last reset that frees the account.
+    """
+    return max((reset for _, reset in exhausted_windows(quota, now, model)), default=None)
+
+
+def exhausted_windows(
+    quota: Quota | None, now: float, model: str | None = None
+) -> list[tuple[Window, float]]:
+    """The used-up windows that count for this model, each with its future reset (epoch seconds)."""
+    return [
+        (window, window.resets_at)
+        for window in windows_for(quota, model)
+        if window.used_percent >= 100 and window.resets_at is not None and window.resets_at > now
+    ]
+
+
+def lifts_mark(quota: Quota) -> bool:
+    """Whether a snapshot disproves a mark: it has windows, and none of the plan's is used up."""
+    own = windows_for(quota)
+    return bool(own) and all(window.used_percent < 100 for window in own)
+
+
+def mark_until(now: float, *, reset: float | None, label: str | None, quota: Quota | None) -> float:
+    """How long a limit signal holds (epoch seconds).
+
+    `reset` is the signal's own, and wins when it lies ahead. A signal that names a slot (`primary`,
+    `secondary`) borrows the reset of that window: the one that is used up, else the shortest or longest of
+    the plan. Everything else holds for a minute; the reset of a window that was not named is never
+    borrowed.
+    """
+    if reset is not None and reset > now:
+        return reset
+    if quota is not None and label in ("primary", "secondary"):
+        used_up = exhausted_until(quota, now)
+        if used_up is not None:
+            return used_up
+        known = sorted((window for window in windows_for(quota) if window.minutes), key=_order)
+        if known:
+            named = known[0] if label == "primary" else known[-1]
+            if named.resets_at is not None and named.resets_at > now:
+                return named.resets_at
+    return now + DEFAULT_MARK_SECONDS
+
+
+def _retires(speaker: Quota, window: Window) -> bool:
+    """Whether a snapshot that does not have this window says that it is gone.
+
+    Headers and frames speak for the plan's own limit and for the limits they name; a usage answer speaks
+    for all. What a snapshot says itself are the windows as new as it is: older ones were merged into it.
+    """
+    if not speaker.complete or speaker.seen_at < window.seen_at:
+        return False
+    said = [own for own in speaker.windows if own.seen_at == speaker.seen_at]
+    return (
+        window.limit_id == DEFAULT_LIMIT
+        or any(own.source == "usage" for own in said)
+        or any(_limit(own) == _limit(window) for own in said)
+    )
+
+
+def _limit(window: Window) -> str:
+    """One name for one limit: the sources call a per-model limit by id or by name, not always by both."""
+    if window.limit_id == DEFAULT_LIMIT:
+        return DEFAULT_LIMIT
+    return _slug(window.limit_name or window.limit_id)
+
+
+def _key(window: Window) -> tuple[str, int | None]:
+    return _limit(window), window.minutes
+
+
+def _order(window: Window) -> tuple[bool, str, int]:
+    return window.limit_id != DEFAULT_LIMIT, window.limit_id, window.minutes or 0
+
+
+def _slug(name: str) -> str:
+    return _WORD.sub("-", name.lower()).strip("-")
+
+
+def _first(newer: int | None, older: int | None) -> int | None:
+    return older if newer is None else newer

@@ -1,0 +1,163 @@
+"""What was observed about accounts, in the store: quota snapshots, marks, last use, and who serves whom.
+
+The one idea: observations arrive from several processes in any order, so they are merged and never replaced:
+quota window by window by its time, a mark by the later end, a last use and a pin by the later moment.
+
+The rule that must not be broken: an observation is never worth failing for. One about an account that was
+removed meanwhile is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from accounts import quota as quota_rules
+from accounts import schema
+from accounts.database import Database, shielded
+from accounts.models import Credits, Mark, Quota, Window
+from accounts.placement import MAX_PINS, Pin
+
+_q = schema.quotas
+_m = schema.marks
+_p = schema.pins
+_a = schema.accounts
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What is to be stored at once, each by the account's id."""
+
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
+    marks: Mapping[str, Mark | None] = field(default_factory=dict)
+    """None: the mark is disproved."""
+    used: Mapping[str, float] = field(default_factory=dict)
+    """When the account last served."""
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    """The account that serves a conversation, by hashed session key."""
+
+    def __bool__(self) -> bool:
+        return bool(self.quotas or self.marks or self.used or self.pins)
+
+
+class QuotaRecords(Database):
+    """Part of the store."""
+
+    @shielded
+    async def observe(self, seen: Observations) -> None:
+        """Merges observations into the store, in one commit."""
+        async with self.writing() as connection:
+            known = set((await connection.scalars(select(_a.c.id))).all())
+            for id, quota in seen.quotas.items():
+                if id not in known:
+                    continue
+                old = await connection.scalar(select(_q.c.snapshot).where(_q.c.account == id))
+                merged = quota_rules.merge(_decoded(old) if old is not None else None, quota)
+                values = {"seen_at": merged.seen_at, "snapshot": _encoded(merged)}
+                await connection.execute(
+                    insert(_q)
+                    .values(account=id, **values)
+                    .on_conflict_do_update(index_elements=["account"], set_=values)
+                )
+            for id, mark in seen.marks.items():
+                if mark is None:
+                    await connection.execute(delete(_m).where(_m.c.account == id))
+                elif id in known:
+                    row = insert(_m).values(account=id, until=mark.until, reason=mark.reason)
+                    await connection.execute(
+                        row.on_conflict_do_update(
+                            index_elements=["account"],
+                            set_={"until": row.excluded.until, "reason": row.excluded.reason},
+                            where=_m.c.until <= row.excluded.until,
+                        )
+                    )
+            for id, moment in seen.used.items():
+                later = func.max(func.coalesce(_a.c.last_used_at, 0.0), moment)
+                await connection.execute(update(_a).where(_a.c.id == id).values(last_used_at=later))
+            for session, pin in seen.pins.items():
+                if pin.account in known:
+                    values = asdict(pin)
+                    await connection.execute(
+                        insert(_p)
+                        .values(session=session, **values)
+                        .on_conflict_do_update(
+                            index_elements=["session"],
+                            set_=values,
+                            where=_p.c.last_seen_at <= pin.last_seen_at,
+                        )
+                    )
+            if seen.pins:
+                newest = select(_p.c.session).order_by(_p.c.last_seen_at.desc()).limit(MAX_PINS)
+                await connection.execute(delete(_p).where(_p.c.session.not_in(newest)))
+
+    async def save_quota(self, id: str, quota: Quota) -> None:
+        """Merges one snapshot."""
+        await self.observe(Observations(quotas={id: quota}))
+
+    async def save_mark(self, id: str, mark: Mark) -> None:
+        """Marks an account as limited; an existing mark that ends later stays."""
+        await self.observe(Observations(marks={id: mark}))
+
+    async def clear_mark(self, id: str) -> None:
+        """The account is not limited any more."""
+        await self.observe(Observations(marks={id: None}))
+
+    @shielded
+    async def unpin(self, session: str | None = None) -> int:
+        """Forgets which account serves a conversation (hashed session key), or all; returns how many."""
+        async with self.writing() as connection:
+            which = delete(_p) if session is None else delete(_p).where(_p.c.session == session)
+            return (await connection.execute(which)).rowcount
+
+    @shielded
+    async def pins(self) -> dict[str, Pin]:
+        """Every pin, also old ones, by hashed session key."""
+        async with self.reading() as connection:
+            rows = (await connection.execute(select(_p))).all()
+        return {
+            row.session: Pin(
+                account=row.account,
+                account_id=row.account_id,
+                assigned_at=row.assigned_at,
+                last_seen_at=row.last_seen_at,
+                input_bytes=row.input_bytes,
+                quota_seen_at=row.quota_seen_at,
+            )
+            for row in rows
+        }
+
+    @shielded
+    async def quotas(self) -> dict[str, Quota]:
+        """The latest numbers of every account that has some, by account id."""
+        async with self.reading() as connection:
+            rows = (await connection.execute(select(_q.c.account, _q.c.snapshot))).all()
+        return {row.account: _decoded(row.snapshot) for row in rows}
+
+    @shielded
+    async def marks(self) -> dict[str, Mark]:
+        """Every mark, also past ones, by account id."""
+        async with self.reading() as connection:
+            rows = (await connection.execute(select(_m))).all()
+        return {row.account: Mark(row.until, row.reason) for row in rows}
+
+
+def _encoded(quota: Quota) -> bytes:
+    return orjson.dumps(asdict(quota))
+
+
+def _decoded(snapshot: bytes) -> Quota:
+    """Members that this version does not know were written by a later one, and are passed over."""
+    values: dict[str, Any] = orjson.loads(snapshot)
+    values["windows"] = tuple(Window(**_known(Window, window)) for window in values.get("windows", ()))
+    if credits := values.get("credits"):
+        values["credits"] = Credits(**_known(Credits, credits))
+    return Quota(**_known(Quota, values))
+
+
+def _known(kind: type[Quota | Window | Credits], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}

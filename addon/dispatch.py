@@ -1,0 +1,349 @@
+"""
+Who answers: one request is tried on account after account until one of them begins to.
+
+An attempt ends in an `Opened` answer or in a `Failure`. What counts as begun is decided inside the stream: most
+refusals of the backend arrive in an answer with status 200, so events are held back until one proves that
+generation started. Until then the same bytes may go to another account; after it, never.
+
+Some refusals are ours to repair on the same account: a token that expired, a member the backend does not take,
+reasoning that another account encrypted. Each repair is tried once.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from accounts import quota, routing
+from accounts.models import Access, Account, AccountsError, LoginRequired, Mark
+from accounts.pool import AccountPool
+from addon.protocol import codex_request, errors, sse
+from addon.protocol.asked import Shaped
+from addon.protocol.codex_request import Identity, Turn
+from addon.protocol.errors import Cause, Failure, Refused
+from addon.protocol.output import Output
+from addon.protocol.repair import proves_success
+from addon.provenance import Provenance
+from addon.repairs import Repairs
+from addon.sessions import Session, Sessions
+from addon.upstream.http_sse import Reply, Upstream, UpstreamError
+
+logger = logging.getLogger(__name__)
+
+HELD_EVENTS = 16
+HELD_BYTES = 64 * 1024
+"""What is held back at most; an answer that says so much without a sign of success is let go to the client."""
+
+ACCOUNT_CAUSES = frozenset({Cause.LIMIT, Cause.LOGIN, Cause.ACCOUNT, Cause.MODEL})
+"""Refusals that another account may not share, whatever their status."""
+
+FAILURES = frozenset({"response.failed", "error"})
+"""Events that end an answer as a failure."""
+
+NO_ACCOUNTS = (
+    "No ChatGPT account is set up. Run `openai-auth login`, or `openai-auth import` with an auth.json, "
+    "then send the request again."
+)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One account's refusal."""
+
+    account: Account
+    status: int
+    failure: Failure
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, ready to be sent to any account."""
+
+    shaped: Shaped
+    session: Session
+    turn: Turn
+    body: bytes
+    ciphertexts: list[str]
+    """Digests of the encrypted reasoning in it: each belongs to the account that made it."""
+    client_version: str | None
+    """The `version` a Codex client sent; newer than ours, it is passed on."""
+    failed: Callable[[Attempt], object]
+    """Told of every refusal that the client does not see."""
+
+    @property
+    def manner(self) -> str:
+        return "streaming" if self.shaped.asked.stream else "not streaming"
+
+
+@dataclass(slots=True)
+class Opened:
+    """An answer that has begun: what was held back, and where the rest comes from."""
+
+    account: Account
+    reply: Reply
+    decoder: sse.Decoder
+    frames: list[sse.Frame]
+    stripped: tuple[str, ...] = ()
+    """Members that the backend refused, and that were left out."""
+    attempts: list[Attempt] = field(default_factory=list)
+    held: ExitStack = field(default_factory=ExitStack)
+    """What is released with the answer: its place among the requests that run."""
+
+    def close(self) -> None:
+        """End the answer at once, if it has not ended by itself."""
+        self.reply.close()
+        self.held.close()
+
+
+class Unserved(Refused):
+    """No account served the request; `attempts` says who was asked."""
+
+    def __init__(self, failure: Failure, attempts: list[Attempt], *, final: bool) -> None:
+        super().__init__(failure)
+        self.attempts = attempts
+        self.final = final
+        """Every account was considered: a client that asks again at once gets the same answer."""
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Sends calls."""
+
+    pool: AccountPool
+    upstream: Upstream
+    url: Callable[[], str]
+    identity: Callable[[], Identity]
+    fallback_on: Callable[[], Collection[int]]
+    sessions: Sessions
+    provenance: Provenance
+    refused_names: set[str] = field(default_factory=set)
+    """Members this backend has refused in this process: not sent again."""
+
+    async def open(self, call: Call) -> Opened:
+        """Find an account that begins to answer. Raises Unserved."""
+        attempts: list[Attempt] = []
+        tried: set[str] = set()
+        while True:
+            decision = self.pool.decide(self._request(call, frozenset(tried)))
+            if not decision.candidates:
+                raise self._unserved(call, attempts, decision)
+            candidate = decision.candidates[0]
+            account = candidate.account
+            if attempts:
+                self._log_move(call, attempts[-1], account)
+            tried.add(account.id)
+            with ExitStack() as held:
+                held.enter_context(self.pool.running(account, len(call.body)))
+                result = await self._attempt(call, account)
+                if isinstance(result, Opened):
+                    result.attempts, result.held = attempts, held.pop_all()
+                    self.pool.served(account, call.session.key, candidate.pin)
+                    return result
+            attempts.append(result)
+            if not self._moves_on(result):
+                raise Unserved(result.failure, attempts, final=False)
+            call.failed(result)
+
+    @staticmethod
+    def _log_move(call: Call, attempt: Attempt, account: Account) -> None:
+        logger.warning("%s %s → %s (%s)", attempt.status, attempt.account.name, account.name, call.manner)
+
+    def _request(self, call: Call, exclude: frozenset[str]) -> routing.Request:
+        return routing.Request(
+            session=call.session.key,
+            body_bytes=len(call.body),
+            model=call.shaped.body.get("model"),
+            exclude=exclude,
+            inflight=self.pool.inflight,
+        )
+
+    def _moves_on(self, attempt: Attempt) -> bool:
+        failure = attempt.failure
+        if failure.cause is Cause.CLOUDFLARE:
+            return False
+        return failure.cause in ACCOUNT_CAUSES or (failure.upstream_status or 0) in self.fallback_on()
+
+    async def _attempt(self, call: Call, account: Account) -> Opened | Attempt:
+        """Try one account, with the repairs that are ours."""
+        try:
+            access = await self.pool.access(account)
+        except AccountsError as error:
+            return _without_token(account, error)
+        repairs = Repairs(call.body, self.refused_names)
+        if foreign := await self.provenance.foreign(call.ciphertexts, account):
+            repairs.body = codex_request.without_ciphertexts(repairs.body, foreign)
+        renewed = False
+        while True:
+            headers = self._headers(call, account, access)
+            try:
+                reply = await self.upstream.send(
+                    "POST", self.url(), headers, repairs.body, fresh=repairs.fresh
+                )
+            except UpstreamError as error:
+                if not error.sent and repairs.reconnect():
+                    continue
+                return Attempt(account, error.failure.status, error.failure)
+            if numbers := quota.from_headers(reply.headers, now=time.time(), account_id=account.account_id):
+                self.pool.saw_quota(account, numbers)
+            outcome = await self._outcome(account, reply)
+            if isinstance(outcome, Opened):
+                self.sessions.remember_turn_state(call.session, call.turn, account.id, reply.headers)
+                outcome.stripped = tuple(repairs.stripped)
+                return outcome
+            if outcome.cause is Cause.LOGIN and not renewed:
+                renewed = True
+                try:
+                    access = await self.pool.renew(account, access)
+                except AccountsError as error:
+                    return _without_token(account, error, outcome)
+            elif repairs.repair(outcome):
+                if outcome.cause is Cause.PARAMETER:
+                    self.refused_names.update(outcome.names)
+            else:
+                self._mark(account, outcome)
+                return Attempt(account, reply.status, outcome, reply.headers)
+
+    def _headers(self, call: Call, account: Account, access: Access) -> dict[str, str]:
+        headers = codex_request.headers(
+            call.turn,
+            _newest(self.identity(), call.client_version),
+            lite=call.shaped.lite,
+            turn_state=call.session.turn_states.get(account.id) if call.session.turn is call.turn else None,
+        )
+        headers["authorization"] = f"Bearer {access.token.reveal()}"
+        if access.account_id:
+            headers["chatgpt-account-id"] = access.account_id
+        return headers
+
+    async def _outcome(self, account: Account, reply: Reply) -> Opened | Failure:
+        """Read until the answer has begun, or is known to be a refusal. A refused reply is closed."""
+        try:
+            if not 200 <= reply.status < 300:
+                return errors.from_http(reply.status, reply.headers, await reply.body(), now=time.time())
+            result = await self._begin(account, reply)
+        except UpstreamError as error:
+            result = error.failure
+        except Refused as refused:
+            result = refused.failure
+        except BaseException:
+            reply.close()
+            raise
+        if isinstance(result, Failure):
+            reply.close()
+        return result
+
+    async def _begin(self, account: Account, reply: Reply) -> Opened | Failure:
+        decoder, held, size = sse.Decoder(), list[sse.Frame](), 0
+        while True:
+            data = await reply.read()
+            frames = decoder.feed(data) if data else decoder.close()
+            size += len(data)
+            for position, frame in enumerate(frames):
+                kind = frame.type
+                if kind in FAILURES:
+                    return errors.from_event(frame.json(), now=time.time())
+                if kind.startswith("codex."):
+                    self.side_channel(account, frame)
+                    continue
+                held.append(frame)
+                if proves_success(kind):
+                    return Opened(account, reply, decoder, held + frames[position + 1 :])
+            if not data:
+                return errors.network("cut", "The backend's answer ended before it began.")
+            if len(held) > HELD_EVENTS or size > HELD_BYTES:
+                return Opened(account, reply, decoder, held)
+
+    def side_channel(self, account: Account, frame: sse.Frame) -> None:
+        """What the backend tells the client program in a stream: never for the client, quota for us."""
+        if frame.type == "codex.rate_limits":
+            numbers = quota.from_frame(frame.json(), now=time.time(), account_id=account.account_id)
+            if numbers:
+                self.pool.saw_quota(account, numbers)
+
+    def _mark(self, account: Account, failure: Failure) -> None:
+        """Keep an account out that said it is limited, until its own reset."""
+        if failure.cause is not Cause.LIMIT:
+            return
+        now = time.time()
+        until = quota.mark_until(
+            now, reset=failure.reset(now), label=None, quota=self.pool.quotas.get(account.id)
+        )
+        self.pool.mark(account, Mark(until=until, reason=failure.code or "rate_limit_exceeded"))
+
+    def completed(self, call: Call, opened: Opened, output: Output) -> None:
+        """The answer is whole: keep what later requests of the conversation need."""
+        self.provenance.remember(output.items, opened.account)
+
+    def interrupted(self, account: Account, failure: Failure) -> None:
+        """An answer that had begun broke off: nothing is replayed, but a limit counts for the next request."""
+        self._mark(account, failure)
+
+    def _unserved(self, call: Call, attempts: list[Attempt], decision: routing.Decision) -> Unserved:
+        """What the client gets when nobody is left."""
+        if not decision.skipped and not attempts:
+            failure = errors.refuse(401, NO_ACCOUNTS, code="no_accounts", type="authentication_error").failure
+            return Unserved(failure, attempts, final=True)
+        logins = [skip for skip in decision.skipped if skip.reason is routing.Reason.LOGIN_REQUIRED]
+        others = [
+            skip
+            for skip in decision.skipped
+            if skip.reason
+            not in (routing.Reason.LOGIN_REQUIRED, routing.Reason.DISABLED, routing.Reason.EXCLUDED)
+        ]
+        dead = [attempt for attempt in attempts if attempt.failure.code == "login_required"]
+        if len(dead) == len(attempts) and not others and (logins or dead):
+            names = sorted(
+                {skip.account.name for skip in logins} | {attempt.account.name for attempt in dead}
+            )
+            message = (
+                f"The login of {', '.join(names)} is no longer valid. Run `openai-auth login` for each account "
+                "that shall serve again."
+            )
+            failure = errors.refuse(401, message, code="login_required", type="authentication_error").failure
+            return Unserved(failure, attempts, final=True)
+        if attempts:
+            last = attempts[-1]
+            logger.warning(
+                "%s %s: no other account may serve (%s)", last.status, last.account.name, call.manner
+            )
+            failure = last.failure
+            if failure.cause is Cause.LIMIT and decision.retry_at:
+                failure = replace(failure, resets_at=decision.retry_at, retry_after=None)
+            return Unserved(failure, attempts, final=True)
+        details = "; ".join(skip.detail for skip in decision.skipped)
+        failure = Failure(
+            status=429,
+            message=f"No account may serve this request now: {details}.",
+            type="rate_limit_exceeded",
+            code="rate_limit_exceeded",
+            param=None,
+            cause=Cause.LIMIT,
+            resets_at=decision.retry_at,
+        )
+        return Unserved(failure, attempts, final=True)
+
+
+def _without_token(account: Account, error: AccountsError, failure: Failure | None = None) -> Attempt:
+    """The account has no token to send: its login is dead, or cannot be renewed just now."""
+    if isinstance(error, LoginRequired):
+        refusal = errors.refuse(401, str(error), code="login_required", type="authentication_error").failure
+        return Attempt(account, 401, replace(refusal, cause=Cause.LOGIN))
+    if failure is not None:  # the backend's own refusal says more than that a second token was not to be had
+        return Attempt(account, failure.upstream_status or failure.status, failure)
+    refusal = errors.refuse(503, str(error), code="refresh_failed", type="server_error").failure
+    return Attempt(account, 503, replace(refusal, cause=Cause.ACCOUNT))
+
+
+def _newest(identity: Identity, offered: str | None) -> Identity:
+    """Our identity with the client's protocol version if that is newer."""
+    if offered and _numbers(offered) > _numbers(identity.version):
+        return replace(identity, version=offered)
+    return identity
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`0.169.0` as numbers; () for anything else, so that it never counts as newer."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if len(parts) == 3 and all(part.isdecimal() for part in parts) else ()

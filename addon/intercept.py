@@ -1,0 +1,164 @@
+"""
+Which flows are ours, and what becomes of them.
+
+A flow is ours when it goes to api.openai.com, through the proxy or sent straight to our port, and its route is one
+that we serve. Its request is replaced by the one that goes upstream, so mitmweb shows that; the token is added
+below, on the upstream connection, and never stands on a flow. Everything else goes on as it came.
+
+The rule: a request that we serve is refused without an `Authorization` header, before anything else happens. A web
+page in the user's browser cannot send one, and so cannot spend quota.
+"""
+
+import hashlib
+import logging
+import time
+from functools import partial
+from typing import Any
+
+import orjson
+from mitmproxy import http
+
+from addon import replays
+from addon.dispatch import Call
+from addon.exchange import Exchange, new_request_id
+from addon.options import loopback
+from addon.protocol import codex_request, compression, errors, routes
+from addon.protocol.aggregate import ResponsesObject
+from addon.protocol.errors import Refused
+from addon.protocol.repair import ResponsesStream
+from addon.protocol.routes import Route
+from addon.services import Services
+from addon.virtual_server import BODY_LIMIT, CLAIMED, VirtualServers
+
+logger = logging.getLogger(__name__)
+
+API_HOST = "api.openai.com"
+LITE_HEADER = "x-openai-internal-codex-responses-lite"
+
+
+class Intercept:
+    """The addon between mitmproxy's hooks and the exchanges."""
+
+    def __init__(self, services: Services, servers: VirtualServers) -> None:
+        self._services = services
+        self._servers = servers
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.is_replay or flow.error:
+            return
+        direct = sent_to_us(flow)
+        if not direct and flow.request.pretty_host.lower() != API_HOST:
+            return
+        if route := routes.match(flow.request.method, flow.request.path):
+            flow.metadata[CLAIMED] = route.value
+            flow.request.stream = False  # whatever `stream_large_bodies` says: the body is rewritten whole
+        elif direct:  # a base-URL client asks for what we do not serve: that is the real API's to answer
+            flow.request.scheme, flow.request.host, flow.request.port = "https", API_HOST, 443
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        if CLAIMED not in flow.metadata or flow.response:
+            return
+        try:
+            await self._serve(flow)
+        except Refused as refused:
+            refuse(flow, refused.failure)
+        except Exception:
+            logger.exception("A request could not be prepared.")
+            trouble = "The proxy failed to handle this request; its log says why."
+            refuse(flow, errors.refuse(500, trouble, code="proxy_error", type="server_error").failure)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response and CLAIMED in flow.metadata and flow.response.status_code != 101:
+            # JSON answers are small and stay on the flow for the reader in mitmweb; streams are not held.
+            flow.response.stream = "content-length" not in flow.response.headers
+
+    async def _serve(self, flow: http.HTTPFlow) -> None:
+        require_key(flow.request)
+        if flow.metadata[CLAIMED] == Route.RESPONSES_SOCKET:
+            raise errors.refuse(
+                426, "WebSocket is not served here; use POST /v1/responses.", code="upgrade_required"
+            )
+        if flow.metadata.get("openai_auth_too_large"):
+            raise errors.refuse(
+                413, f"The request body is larger than {BODY_LIMIT // 2**20} MiB.", code="request_too_large"
+            )
+        body = parse(flow.request)
+        await self._services.ready()
+        await self._claim(flow, body)
+
+    async def _claim(self, flow: http.HTTPFlow, body: dict[str, Any]) -> None:
+        """Shape the request, and hand the flow to an exchange."""
+        services, headers = self._services, flow.request.headers
+        settings = services.settings
+        options = codex_request.Options(
+            web_search=settings.web_search,
+            instructions=settings.instructions,
+        )
+        shaped = codex_request.shape(
+            body, options, lite_header=headers.get(LITE_HEADER, "").lower() == "true"
+        )
+        client = hashlib.sha256(headers["authorization"].encode()).hexdigest()
+        session = await services.sessions.find(codex_request.session_key(headers, body, client=client))
+        turn = services.sessions.turn(session, shaped.body["input"])
+        call = Call(
+            shaped=shaped,
+            session=session,
+            turn=turn,
+            body=codex_request.encode(shaped, turn),
+            ciphertexts=codex_request.ciphertexts(shaped.body),
+            client_version=headers.get("version"),
+            failed=partial(replays.load, flow),
+        )
+        output = ResponsesStream(shaped.asked) if shaped.asked.stream else ResponsesObject(shaped.asked)
+        exchange = Exchange(services.dispatcher, call, output, http2=flow.request.is_http2)
+        self._servers.claim(flow, exchange)
+        shown = codex_request.headers(turn, services.identity(), lite=shaped.lite)
+        replays.show(flow.request, settings.responses_url, shown, call.body)
+
+
+def sent_to_us(flow: http.HTTPFlow) -> bool:
+    """Whether the client took us for the server: a base URL, not a proxy setting."""
+    client, request = flow.client_conn, flow.request
+    if client.tls_established or client.sni or request.scheme != "http":
+        return False
+    host = request.host.strip("[]")
+    if host == "localhost" or host == client.sockname[0] or request.port == client.sockname[1]:
+        return True
+    try:
+        return loopback(host)
+    except ValueError:  # a name
+        return False
+
+
+def require_key(request: http.Request) -> None:
+    """Raises Refused for a request without any bearer token."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise errors.refuse(
+            401,
+            "This proxy wants an Authorization header with a bearer token. Set OPENAI_API_KEY to any value, "
+            "such as `any`: your ChatGPT login is added by the proxy.",
+            code="missing_authorization",
+        )
+
+
+def parse(request: http.Request) -> dict[str, Any]:
+    """The JSON object of a request's body, inflated. Raises Refused: 400, 413 or 415."""
+    content = compression.decode(
+        request.raw_content or b"", request.headers.get("content-encoding", "identity"), BODY_LIMIT
+    )
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise errors.refuse(
+            400, f"The request body is not valid JSON: {error}.", code="invalid_json"
+        ) from None
+    if not isinstance(body, dict):
+        raise errors.refuse(400, "The request body has to be a JSON object.", code="invalid_json")
+    return body
+
+
+def refuse(flow: http.HTTPFlow, failure: errors.Failure) -> None:
+    """Answer a flow with a failure in OpenAI's form."""
+    headers = errors.headers(failure, now=time.time()) | {"x-request-id": new_request_id()}
+    flow.response = http.Response.make(failure.status, errors.body(failure), headers)

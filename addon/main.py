@@ -1,0 +1,13 @@
+"""The proxy as a list of addons: `mitmdump -s addon/main.py`. What each one does stands in its own file."""
+
+from addon.intercept import Intercept
+from addon.options import Options
+from addon.own_ca import OwnCa
+from addon.services import Services
+from addon.virtual_server import VirtualServers
+
+options = Options()
+services = Services(options)
+servers = VirtualServers()
+
+addons = [options, OwnCa(), services, servers, Intercept(services, servers)]

@@ -1,0 +1,162 @@
+"""Changes to a request that was refused, so that it can be sent once more.
+
+What the backend takes is known by observation, and it changes. When it names what it does not like, the bytes
+are read back, that one thing is changed, and the rest keeps its order, since the cached prefix depends on it.
+
+The rule: a body that needs no change comes back as the same bytes object, by which a caller sees that a
+resend would be pointless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final
+
+import orjson
+
+from addon.protocol.wire_json import dump
+
+# Without these every request is refused; removing one would only trade one 400 for another.
+_INDISPENSABLE: Final = frozenset({"model", "input", "instructions", "store", "stream"})
+_STEP: Final = re.compile(r"[^.\[\]]+")
+# The id prefixes the backend knows for each item type.
+_PREFIX: Final = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "web_search_call": "ws",
+    "image_generation_call": "ig",
+}
+
+
+def cut(value: Any, path: str) -> Any:
+    """`value` without the member at `path` (`user`, `reasoning.context`, `input[3].phase`).
+
+    Copied along the way; the same object if there is no such member or the request cannot do without it.
+    """
+    steps = _STEP.findall(path)
+    if not steps or (len(steps) == 1 and steps[0] in _INDISPENSABLE):
+        return value
+    return _cut(value, steps)
+
+
+def _cut(value: Any, steps: list[str]) -> Any:
+    step, rest = steps[0], steps[1:]
+    if isinstance(value, dict) and step in value:
+        if not rest:
+            return {key: member for key, member in value.items() if key != step}
+        inner = _cut(value[step], rest)
+        return value if inner is value[step] else {**value, step: inner}
+    if isinstance(value, list) and rest and step.isdecimal() and int(step) < len(value):
+        at = int(step)
+        inner = _cut(value[at], rest)
+        return value if inner is value[at] else [*value[:at], inner, *value[at + 1 :]]
+    return value
+
+
+def without(body: bytes, names: Iterable[str]) -> bytes:
+    """The body less the members the backend did not know; the same object if it has none of them."""
+    whole = parsed = orjson.loads(body)
+    for name in names:
+        parsed = cut(parsed, name)
+    return body if parsed is whole else dump(parsed)
+
+
+def with_item_id(body: bytes, index: int) -> bytes:
+    """The body with a made-up id on `input[index]`, for the item types that turn out to demand one.
+
+    The id is a digest of the item, so that the same history keeps its bytes.
+    """
+    parsed = orjson.loads(body)
+    items = parsed["input"]
+    if not 0 <= index < len(items) or "id" in items[index]:
+        return body
+    item = items[index]
+    prefix = _PREFIX.get(item.get("type"), "item")
+    item["id"] = f"{prefix}_{hashlib.sha256(dump(item, sort=True)).hexdigest()[:40]}"
+    return dump(parsed)
+
+
+def ciphertexts(body: dict[str, Any]) -> list[str]:
+    """SHA-256 (hex) of every `encrypted_content` in the input, in order."""
+    return [_digest(holder["encrypted_content"]) for item in body["input"] for holder in _holders(item)]
+
+
+def without_ciphertexts(body: bytes, foreign: Collection[str] | None) -> bytes:
+    """The body less the ciphertexts whose SHA-256 is in `foreign` (None: all of them).
+
+    Another account made them and this one cannot read them. An item or part that holds nothing else goes too.
+    """
+    parsed = orjson.loads(body)
+    items = parsed["input"]
+    less = [_without_ciphertext(item, foreign) for item in items]
+    if all(new is old for new, old in zip(less, items, strict=True)):
+        return body
+    return dump(parsed | {"input": [item for item in less if item is not None]})
+
+
+def _without_ciphertext(item: dict[str, Any], foreign: Collection[str] | None) -> dict[str, Any] | None:
+    for name in ("content", "output"):
+        parts = item.get(name)
+        if isinstance(parts, list):
+            kept = [part for part in parts if not _is_foreign(part, foreign)]
+            if len(kept) < len(parts):
+                if not kept:
+                    return None if name == "content" else {**item, name: ""}
+                item = {**item, name: kept}
+    if not _is_foreign(item, foreign):
+        return item
+    rest = {key: value for key, value in item.items() if key != "encrypted_content"}
+    return rest if rest.get("summary") or rest.get("content") else None
+
+
+def _is_foreign(holder: Any, foreign: Collection[str] | None) -> bool:
+    if not isinstance(holder, dict) or not isinstance(holder.get("encrypted_content"), str):
+        return False
+    return foreign is None or _digest(holder["encrypted_content"]) in foreign
+
+
+def _holders(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if isinstance(item.get("encrypted_content"), str):
+        yield item
+    for name in ("content", "output"):
+        parts = item.get(name)
+        if isinstance(parts, list):
+            for part in parts:
+                if isinstance(part, dict) and isinstance(part.get("encrypted_content"), str):
+                    yield part
+
+
+def _digest(ciphertext: str) -> str:
+    return hashlib.sha256(ciphertext.encode()).hexdigest()
+
+
+def fold_developer(body: bytes) -> bytes:
+    """The body with its developer messages appended to the instructions, for a backend that refuses the role.
+
+    What is not text (an image) stays in the input as the user's.
+    """
+    parsed = orjson.loads(body)
+    texts = [parsed.get("instructions") or ""]
+    items = []
+    for item in parsed["input"]:
+        if item.get("type") != "message" or item.get("role") != "developer":
+            items.append(item)
+            continue
+        content = item.get("content")
+        parts = content if isinstance(content, list) else [{"type": "input_text", "text": content or ""}]
+        texts += (part["text"] for part in parts if part.get("type") == "input_text")
+        others = [part for part in parts if part.get("type") != "input_text"]
+        if others:
+            items.append({**item, "role": "user", "content": others})
+    if len(texts) == 1 and len(items) == len(parsed["input"]):
+        return body
+    folded = {"instructions": "\n\n".join(text for text in texts if text), "input": items}
+    return dump(
+        {"model": parsed.get("model")} | folded | {k: v for k, v in parsed.items() if k not in folded}
+    )

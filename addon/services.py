@@ -1,0 +1,136 @@
+"""
+What lives as long as the proxy runs: settings, store, account pool, the way upstream.
+
+mitmproxy calls `running` and `done` as plain functions, at a reload too, and gives addons nothing to await at the
+end. So one task holds everything open: it starts with `running`, and closes what it opened when it is told to stop
+or is cancelled with the event loop. Requests that come before it is ready wait for it.
+
+The rule: a proxy that cannot open its store still answers, and says why.
+"""
+
+import asyncio
+import logging
+import platform
+from importlib.metadata import version
+
+from mitmproxy import ctx
+
+from accounts import paths
+from accounts.models import AccountsError
+from accounts.oauth import Issuer
+from accounts.pool import AccountPool
+from accounts.routing import Policy
+from accounts.settings import Settings
+from accounts.store import Store
+from accounts.tokens import Tokens
+from addon.background import Background
+from addon.dispatch import Dispatcher
+from addon.options import Options
+from addon.protocol import errors
+from addon.protocol.codex_request import Identity
+from addon.provenance import Provenance
+from addon.sessions import Sessions
+from addon.upstream.http_sse import Upstream
+
+logger = logging.getLogger(__name__)
+
+
+class Services:
+    """Opened once, used by every request."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._life: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._trouble = ""
+        self.dispatcher: Dispatcher
+        self.sessions: Sessions
+        self.pool: AccountPool
+
+    @property
+    def settings(self) -> Settings:
+        return self._options.current
+
+    def running(self) -> None:
+        """Begin to open everything."""
+        if self._life is None:
+            self._life = asyncio.create_task(self._live(), name="openai-auth services")
+
+    def done(self) -> None:
+        """Begin to close everything, for a reload. When the process ends, the cancelled task does it alone."""
+        if not ctx.master.should_exit.is_set():
+            self._stop.set()
+
+    async def ready(self) -> None:
+        """Wait until requests can be served. Raises Refused with the reason when they cannot."""
+        await self._settled.wait()
+        if self._trouble:
+            raise errors.refuse(503, self._trouble, code="proxy_error", type="server_error")
+
+    async def _live(self) -> None:
+        try:
+            await self._open()
+        except asyncio.CancelledError:
+            raise
+        except AccountsError as error:
+            self._fail(str(error))
+        except Exception as error:
+            logger.exception("The proxy cannot serve requests.")
+            self._fail(f"The proxy cannot serve requests ({type(error).__name__}); its log says why.")
+        finally:
+            self._settled.set()
+
+    def _fail(self, trouble: str) -> None:
+        logger.error("%s", trouble)
+        self._trouble = trouble
+
+    async def _open(self) -> None:
+        settings = self.settings
+        store = await Store.open(paths.state_folder(), keyring=paths.home() is None)
+        try:
+            async with Upstream(
+                connect_timeout=settings.connect_timeout,
+                idle_timeout=settings.idle_timeout,
+                proxy=settings.upstream_proxy,
+            ) as upstream:
+                background = Background()
+                issuer = Issuer(upstream.session, settings.issuer_url, user_agent=self.identity().user_agent)
+                self.pool = AccountPool(
+                    store, Tokens(store, issuer), lambda: Policy.from_settings(self.settings)
+                )
+                self.sessions = Sessions(store.thread_id)
+                self.dispatcher = Dispatcher(
+                    pool=self.pool,
+                    upstream=upstream,
+                    url=lambda: self.settings.responses_url,
+                    identity=self.identity,
+                    fallback_on=lambda: self.settings.fallback_on,
+                    sessions=self.sessions,
+                    provenance=Provenance(store, background),
+                )
+                await self.pool.start()
+                self._settled.set()
+                try:
+                    await self._stop.wait()
+                finally:
+                    await background.finish()
+                    await self.pool.close()
+        finally:
+            await store.close()
+
+    def identity(self) -> Identity:
+        """How we name ourselves to the backend."""
+        identity = self.settings.identity
+        return Identity(
+            originator=identity.originator,
+            user_agent=identity.user_agent or user_agent(identity.originator),
+            version=identity.version,
+            beta_features=identity.beta_features or "",
+        )
+
+
+def user_agent(originator: str) -> str:
+    """`<originator>/<our version> (<system> <release>; <machine>)`, the official client's form."""
+    system = f"{platform.system()} {platform.release()}; {platform.machine()}"
+    return f"{originator}/{version('openai-auth-proxy')} ({system})"

@@ -1,0 +1,270 @@
+"""
+An in-process server behind mitmproxy: the one file that touches the proxy's internals.
+
+mitmproxy streams a response only from a server connection of its own. So a claimed flow gets one that is no
+socket: `VirtualServer` is an `HttpConnection` layer as `Http1Client` is, but it speaks with an `Exchange`.
+mitmproxy's `HttpStream` talks to it as to any server, so streaming, filters, mitmweb, error hooks and
+WebSockets all work as they are.
+
+The bytes move by a pump, one task an exchange. It asks the exchange for the next bytes, hands an event to the
+client's connection handler as mitmproxy's socket readers do, and waits until the client has taken them: that is
+the whole back-pressure. No addon hook runs per event.
+
+The rule: nothing here ever blocks a layer, and every exchange ends, in a response, an error or a `close`.
+
+What this relies on in mitmproxy is pinned by tests/test_mitmproxy_contract.py.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mitmproxy import ctx, http
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import GetHttpConnection, GetHttpConnectionCompleted, HttpLayer, HttpStream
+from mitmproxy.proxy.layers.http._base import HttpConnection, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._http2 import Http2Server
+from mitmproxy.proxy.server import ConnectionHandler
+
+logger = logging.getLogger(__name__)
+
+VIRTUAL = "openai-auth"
+"""The scheme in `server_conn.via` that marks a flow as ours: a connection request carries nothing else of it."""
+
+CLAIMED = "openai_auth_route"
+"""The flow's metadata member that names the route we serve it by."""
+
+BODY_LIMIT = 64 * 2**20
+"""Bytes of a request body kept as they came; what comes after is let go and the client gets a 413."""
+
+HTTP2_BUFFER = 256 * 2**10
+"""Bytes mitmproxy may hold for an HTTP/2 client that stops reading, before the pump waits."""
+
+
+class Exchange(Protocol):
+    """One client request, seen from the proxy. `open` and `read` leave their result in the members."""
+
+    response: http.Response | None
+    """The head of the answer, once `open` has returned."""
+    chunk: bytes
+    """The next bytes of the answer, once `read` has returned; b"" ends it."""
+    error: str | None
+    """Set when the answer cannot be ended properly: the client's connection is cut."""
+    upgraded: bool
+    """The answer is a 101: what follows are WebSocket frames."""
+
+    async def open(self) -> None: ...
+    async def read(self) -> None: ...
+    def feed(self, data: bytes) -> None:
+        """Bytes of WebSocket frames from the client, only after a 101."""
+
+    def close(self) -> None:
+        """Release the upstream at once. The client has its answer, or is gone."""
+
+
+@dataclass
+class ExchangeStartHook(commands.StartHook):
+    """The request is complete: start pumping. Carries no Flow, or mitmproxy would fire `update` as well."""
+
+    server: "VirtualServer"
+    blocking = False
+
+
+@dataclass
+class Pumped(events.Event):
+    """From the pump: the exchange has the next thing for its server."""
+
+    server: "VirtualServer"
+
+
+class VirtualServer(HttpConnection):
+    """One request, answered by an exchange."""
+
+    def __init__(self, context: Context, exchange: Exchange, siblings: dict[Connection, layer.Layer]) -> None:
+        super().__init__(context, context.server)
+        self.exchange = exchange
+        self.siblings = siblings
+        self.stream_id = 0
+        self.pump: asyncio.Task[None] | None = None
+        self.room = asyncio.Event()
+        self.answered = False
+        self.finished = False
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, Pumped):
+            yield from self.forward()
+        elif isinstance(event, RequestData):
+            if self.exchange.upgraded:
+                self.exchange.feed(event.data)
+        elif isinstance(event, RequestEndOfMessage):
+            if not self.stream_id:
+                self.stream_id = event.stream_id
+                yield ExchangeStartHook(self)
+        elif isinstance(event, RequestProtocolError):  # the client is gone
+            self.finish()
+
+    def forward(self) -> layer.CommandGenerator[None]:
+        """Hand on what the exchange has: its head, a chunk, or the end."""
+        if self.finished:
+            return
+        exchange = self.exchange
+        if exchange.error is not None:
+            code = ErrorCode.GENERIC_SERVER_ERROR
+            yield ReceiveHttp(ResponseProtocolError(self.stream_id, exchange.error, code))
+            self.finish()
+        elif not self.answered:
+            assert exchange.response
+            self.answered = True
+            yield ReceiveHttp(ResponseHeaders(self.stream_id, exchange.response))
+            if exchange.upgraded:  # a 101 ends its HTTP message at once; frames follow
+                yield ReceiveHttp(ResponseEndOfMessage(self.stream_id))
+        elif exchange.chunk:
+            yield ReceiveHttp(ResponseData(self.stream_id, exchange.chunk))
+        else:
+            yield ReceiveHttp(ResponseEndOfMessage(self.stream_id))
+            self.finish()
+
+    def finish(self) -> None:
+        """Forget this server and stop its exchange. May be called again, and from the pump itself."""
+        self.finished = True
+        self.siblings.pop(self.conn, None)
+        if self.pump and self.pump is not asyncio.current_task():
+            self.pump.cancel()
+        self.exchange.close()
+
+    def buffered(self) -> int:
+        """Bytes that mitmproxy holds for our client because its HTTP/2 window is full."""
+        client = self.siblings.get(self.context.client)
+        if not isinstance(client, Http2Server):
+            return 0
+        return sum(len(part.data) for part in client.h2_conn.stream_buffers.get(self.stream_id, ()))
+
+
+class VirtualStream(HttpStream):
+    """HttpStream whose claimed flows are never streamed to a server by a size option, and never grow past the limit."""
+
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        if CLAIMED not in self.flow.metadata:
+            return (yield from super().check_body_size(request))
+        if request and len(self.request_body_buf) > BODY_LIMIT:
+            self.flow.metadata["openai_auth_too_large"] = True
+            self.request_body_buf.clear()
+        return False
+
+
+class VirtualHttpLayer(HttpLayer):
+    """HttpLayer that hands our flows a VirtualServer and leaves all others alone."""
+
+    exchanges: dict[str, Exchange]
+
+    def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
+        self.streams[stream_id] = VirtualStream(self.context.fork(), stream_id)
+        yield from self.event_to_child(self.streams[stream_id], events.Start())
+
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
+        if not event.via or event.via[0] != VIRTUAL:
+            yield from super().get_connection(event, reuse=reuse)
+            return
+        context = self.context.fork()
+        context.server = Server(address=event.address)
+        context.server.state = ConnectionState.OPEN
+        context.server.timestamp_start = time.time()
+        exchange = self.exchanges.pop(event.via[1][0])
+        self.connections[context.server] = VirtualServer(context, exchange, self.connections)
+        stream = self.command_sources.pop(event)
+        yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (context.server, None)))
+
+    def _handle_event(self, event: events.Event) -> Generator[commands.Command, Any, None]:
+        if not isinstance(event, Pumped):
+            yield from super()._handle_event(event)
+            if isinstance(event, events.DataReceived):
+                self.open_windows()
+        elif event.server.conn in self.connections:
+            yield from self.event_to_child(event.server, event)
+        else:  # we are the layer of the CONNECT around the one that has it
+            for stream in list(self.streams.values()):
+                yield from self.event_to_child(stream, event)
+
+    def open_windows(self) -> None:
+        """The client sent something, perhaps room in its HTTP/2 windows: wake the pumps that wait for it."""
+        if isinstance(self.connections.get(self.context.client), Http2Server):
+            for server in self.connections.values():
+                if isinstance(server, VirtualServer):
+                    server.room.set()
+
+
+class VirtualServers:
+    """The addon: gives exchanges to the flows that were claimed for them, and pumps."""
+
+    def __init__(self) -> None:
+        self.exchanges: dict[str, Exchange] = {}  # by flow id, until its connection is made
+        self.servers: set[VirtualServer] = set()
+
+    def claim(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """Let `exchange` answer `flow`. To be called in the flow's `request` hook."""
+        self.exchanges[flow.id] = exchange
+        # A Server of its own: flow.server_conn is shared by all flows of a client connection.
+        flow.server_conn = Server(
+            address=(flow.request.host, flow.request.port),
+            via=(VIRTUAL, (flow.id, 0)),  # type: ignore[arg-type]  # the scheme is ours
+        )
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        # Scripts come before mitmproxy's own NextLayer in the addon chain, so ask it first.
+        ctx.master.addons.get("nextlayer").next_layer(nextlayer)
+        for candidate in [*nextlayer.context.layers, nextlayer.layer]:
+            if type(candidate) is HttpLayer:
+                candidate.__class__ = VirtualHttpLayer
+                candidate.exchanges = self.exchanges  # type: ignore[attr-defined]  # of the class it now has
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        if exchange := self.exchanges.pop(
+            flow.id, None
+        ):  # the client left before we were asked for a connection
+            exchange.close()
+
+    def exchange_start(self, server: VirtualServer) -> None:
+        self.servers.add(server)
+        server.pump = asyncio.create_task(self.pump(server), name=f"exchange {server.stream_id}")
+
+    async def pump(self, server: VirtualServer) -> None:
+        """Move one exchange's answer to its client."""
+        exchange, event = server.exchange, Pumped(server)
+        client = server.context.client
+        handler: ConnectionHandler | None = ctx.master.addons.get("proxyserver").connections.get(client.id)
+        try:
+            if handler is None:  # the client left between its request and this task
+                return
+            await exchange.open()
+            await handler.server_event(event)
+            while not server.finished:
+                await exchange.read()
+                await handler.server_event(event)
+                if exchange.chunk:
+                    await handler.drain_writers()
+                    while server.buffered() > HTTP2_BUFFER:
+                        server.room.clear()
+                        await server.room.wait()
+        except Exception:
+            logger.exception("An exchange broke; its client's connection is cut.")
+            exchange.error = "The proxy failed to answer this request; its log says why."
+            if handler is not None:
+                await handler.server_event(event)
+        finally:
+            self.servers.discard(server)
+            server.finish()

@@ -1,0 +1,406 @@
+"""The pool: a view in memory that never waits for the database, and keeps up with other processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accounts import placement, routing
+from accounts.models import (
+    Access,
+    Account,
+    Login,
+    LoginRequired,
+    Mark,
+    NoSuchAccount,
+    Quota,
+    Secret,
+    StoreUnavailable,
+    Window,
+)
+from accounts.pool import AccountPool
+from accounts.quota_records import Observations
+from accounts.store import Store
+from accounts.tokens import Tokens
+from tests.rotating_issuer import LIFE, START, RotatingIssuer, jwt
+
+MINUTE = 60.0
+
+
+@dataclass
+class Bench:
+    """A pool that is ticked by hand, and a store that stands for another process."""
+
+    store: Store
+    other: Store
+    issuer: RotatingIssuer
+    pool: AccountPool
+    now: float = START
+    policy: routing.Policy = field(default_factory=routing.Policy)
+
+    def clock(self) -> float:
+        return self.now
+
+    @property
+    def main(self) -> Account:
+        return self.pool.accounts[0]
+
+    @property
+    def work(self) -> Account:
+        return self.pool.accounts[1]
+
+    def names(self, session: str | None = None) -> list[str]:
+        decision = self.pool.decide(routing.Request(session=session, body_bytes=100))
+        return [candidate.account.name for candidate in decision.candidates]
+
+
+def login(account: str, expires_at: float = START + LIFE) -> Login:
+    return Login("oauth", Secret(jwt(account, expires_at)), Secret(f"rt|{account}|0"), expires_at, account)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with (
+        RotatingIssuer() as issuer,
+        await Store.open(tmp_path, keyring=False) as store,
+        await Store.open(tmp_path, keyring=False) as other,
+    ):
+        bench = Bench(store, other, issuer, None)  # type: ignore[arg-type]
+        store.clock = other.clock = bench.clock
+        tokens = Tokens(store, issuer.client, bench.clock)
+        bench.pool = AccountPool(store, tokens, lambda: bench.policy, bench.clock)
+        await other.add(login("acc-main"))
+        await other.add(login("acc-work"), "work")
+        await bench.pool.tick()
+        yield bench
+        await bench.pool.close()
+
+
+def quota(account: str, used: float, minutes: int = 300, at: float = START, limit: str = "codex") -> Quota:
+    return Quota(account, (Window(minutes, used, at + 3600, at, "headers", limit),), seen_at=at)
+
+
+# The view
+
+
+async def test_decisions_are_routings(bench: Bench) -> None:
+    assert bench.names() == ["main", "work"]
+
+
+async def test_a_changed_policy_counts_at_the_next_decision(bench: Bench) -> None:
+    bench.policy = routing.Policy(mode=routing.Mode.FALLBACK_FIRST)
+    assert bench.names() == ["work", "main"]
+
+
+async def test_another_processs_changes_are_seen_at_the_next_tick(bench: Bench) -> None:
+    await bench.other.switch("work")
+    await bench.other.save_mark(bench.main.id, Mark(START + 60, "limit"))
+    await bench.other.save_quota(bench.work.id, quota("acc-work", 7))
+    assert [each.name for each in bench.pool.accounts] == ["main", "work"]
+    await bench.pool.tick()
+    assert [each.account_id for each in bench.pool.accounts] == ["acc-work", "acc-main"]
+    assert list(bench.pool.marks.values()) == [Mark(START + 60, "limit")]
+    assert [each.windows[0].used_percent for each in bench.pool.quotas.values()] == [7]
+
+
+async def test_a_tick_without_changes_reads_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.pool.tick()
+    monkeypatch.setattr(bench.store, "accounts", None)
+    await bench.pool.tick()
+
+
+async def test_the_started_pool_keeps_itself_current(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticked = asyncio.Event()
+    tick = bench.pool.tick
+
+    async def observed() -> None:
+        await tick()
+        ticked.set()
+
+    monkeypatch.setattr(bench.pool, "tick", observed)
+    monkeypatch.setattr("accounts.pool.TICK", 0.001)
+    await bench.pool.start()
+    await bench.other.rename("work", "office")
+    while bench.work.name != "office":
+        ticked.clear()
+        await ticked.wait()
+    await bench.pool.close()
+
+
+async def test_trouble_with_the_store_does_not_end_the_pool(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    version, failures = bench.store.version, 5
+    recovered = asyncio.Event()
+
+    async def failing() -> int:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise StoreUnavailable("state.db cannot be used")
+        recovered.set()
+        return await version()
+
+    monkeypatch.setattr("accounts.pool.TICK", 0.001)
+    await bench.pool.start()
+    monkeypatch.setattr(bench.store, "version", failing)
+    async with asyncio.timeout(20):
+        await recovered.wait()
+    assert caplog.text.count("state.db cannot be used") == 1
+
+
+# Notes
+
+
+async def test_quota_counts_at_once_and_is_written_behind(bench: Bench) -> None:
+    bench.pool.saw_quota(bench.main, quota("acc-main", 100))
+    assert bench.names() == ["work"]
+    assert await bench.other.quotas() == {}
+    await bench.pool.tick()
+    assert await bench.other.quotas() == dict(bench.pool.quotas)
+    bench.now += 3601
+    assert bench.names() == ["main", "work"]
+
+
+async def test_notes_of_one_account_are_written_together(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Observations] = []
+    observe = bench.store.observe
+
+    async def counted(seen: Observations) -> None:
+        written.append(seen)
+        await observe(seen)
+
+    monkeypatch.setattr(bench.store, "observe", counted)
+    for number in range(100):
+        bench.pool.saw_quota(bench.main, quota("acc-main", number / 2, at=START + number))
+        bench.pool.saw_quota(bench.main, quota("acc-main", 3, 10_080, at=START + number))
+        bench.pool.served(bench.main)
+    await bench.pool.tick()
+    await bench.pool.tick()
+    assert len(written) == 1
+    stored = (await bench.other.quotas())[bench.main.id]
+    assert {window.minutes: window.used_percent for window in stored.windows} == {300: 49.5, 10_080: 3}
+    assert (await bench.other.accounts())[0].last_used_at == START
+
+
+async def test_numbers_of_another_chatgpt_account_are_dropped(bench: Bench) -> None:
+    bench.pool.saw_quota(bench.main, quota("acc-work", 100))
+    assert bench.pool.quotas == {}
+
+
+async def test_a_mark_keeps_an_account_out_until_its_end(bench: Bench) -> None:
+    bench.pool.mark(bench.main, Mark(START + 60, "limit"))
+    assert bench.names() == ["work"]
+    bench.now += 60
+    assert bench.names() == ["main", "work"]
+
+
+async def test_an_existing_mark_that_ends_later_stays(bench: Bench) -> None:
+    bench.pool.mark(bench.main, Mark(START + 60, "long"))
+    bench.pool.mark(bench.main, Mark(START + 30, "short"))
+    assert bench.pool.marks[bench.main.id].reason == "long"
+    bench.pool.mark(bench.main, Mark(START + 90, "longer"))
+    assert bench.pool.marks[bench.main.id].reason == "longer"
+
+
+async def test_a_snapshot_with_room_in_every_window_lifts_the_mark(bench: Bench) -> None:
+    bench.pool.mark(bench.main, Mark(START + 600, "limit"))
+    await bench.pool.tick()
+    bench.pool.saw_quota(bench.main, Quota("acc-main", seen_at=START))
+    bench.pool.saw_quota(bench.main, quota("acc-main", 100))
+    assert bench.main.id in bench.pool.marks
+    bench.pool.saw_quota(bench.main, quota("acc-main", 99, at=START + 1))
+    assert bench.names() == ["main", "work"]
+    await bench.pool.tick()
+    assert await bench.other.marks() == {}
+
+
+async def test_pending_notes_stay_on_top_of_what_others_changed(bench: Bench) -> None:
+    bench.pool.saw_quota(bench.main, quota("acc-main", 90, at=START + 5))
+    bench.pool.mark(bench.main, Mark(START + 600, "ours"))
+    bench.pool.served(bench.main, "session", pin(bench.main))
+    await bench.other.save_mark(bench.main.id, Mark(START + 60, "theirs"))
+    await bench.other.save_quota(bench.main.id, quota("acc-main", 10, at=START))
+    await bench.pool.reload()
+    assert bench.pool.marks[bench.main.id].reason == "ours"
+    assert bench.pool.quotas[bench.main.id].windows[0].used_percent == 90
+    assert "session" in bench.pool.pins
+
+
+async def test_what_could_not_be_written_stays_pending(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    observe, main = bench.store.observe, bench.main
+
+    async def failing(_: Observations) -> None:
+        bench.pool.saw_quota(main, quota("acc-main", 100, at=START + 9))  # while the write is on its way
+        raise StoreUnavailable("the disk is full")
+
+    bench.pool.saw_quota(main, quota("acc-main", 50))
+    bench.pool.mark(main, Mark(START + 60, "limit"))
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store, "observe", failing)
+        with pytest.raises(StoreUnavailable):
+            await bench.pool.flush()
+    assert bench.store.observe == observe
+    await bench.pool.flush()
+    assert (await bench.other.quotas())[main.id].windows[0].used_percent == 100
+    assert main.id in await bench.other.marks()
+
+
+async def test_closing_writes_what_is_pending(bench: Bench) -> None:
+    bench.pool.saw_quota(bench.main, quota("acc-main", 50))
+    await bench.pool.close()
+    assert len(await bench.other.quotas()) == 1
+
+
+async def test_notes_about_a_removed_account_do_no_harm(bench: Bench) -> None:
+    main, work = bench.main, bench.work
+    await bench.other.remove("work")
+    bench.pool.saw_quota(work, quota("acc-work", 50))
+    bench.pool.mark(work, Mark(START + 60, "limit"))
+    bench.pool.served(work, "session", pin(work))
+    bench.pool.saw_quota(main, quota("acc-main", 50))
+    await bench.pool.tick()
+    assert list(await bench.other.quotas()) == [main.id]
+    assert [each.name for each in bench.pool.accounts] == ["main"]
+
+
+# Conversations and running requests
+
+
+def pin(account: Account, at: float = START) -> placement.Pin:
+    return placement.Pin(account.id, account.account_id, at, at, 100, None)
+
+
+async def test_a_conversation_stays_where_it_was_served_also_after_a_restart(bench: Bench) -> None:
+    bench.pool.mark(bench.main, Mark(START + 60, "limit"))
+    decision = bench.pool.decide(routing.Request(session="s", body_bytes=100))
+    candidate = decision.candidates[0]
+    bench.pool.served(candidate.account, "s", candidate.pin)
+    bench.now += 61
+    assert bench.names("s") == ["work", "main"]
+    assert bench.names("another") == ["main", "work"]
+    await bench.pool.close()
+    bench.pool = AccountPool(
+        bench.store, Tokens(bench.store, bench.issuer.client), lambda: bench.policy, bench.clock
+    )
+    await bench.pool.tick()
+    assert bench.names("s") == ["work", "main"]
+    await bench.other.unpin("s")
+    await bench.pool.tick()
+    assert bench.names("s") == ["main", "work"]
+
+
+async def test_running_requests_are_counted_in_bytes(bench: Bench) -> None:
+    with bench.pool.running(bench.main, 100), bench.pool.running(bench.work, 5):
+        with bench.pool.running(bench.main, 10):
+            assert bench.pool.inflight == {bench.main.id: 110, bench.work.id: 5}
+        assert bench.pool.inflight[bench.main.id] == 100
+    assert bench.pool.inflight == {}
+
+
+# Tokens
+
+
+async def test_tokens_come_from_the_issuer(bench: Bench) -> None:
+    access = await bench.pool.access(bench.main)
+    renewed = await bench.pool.renew(bench.main, access)
+    assert renewed.token != access.token
+    assert (await bench.other.credentials(bench.main.id)).access == renewed.token
+
+
+async def test_a_dead_login_is_skipped_from_then_on(bench: Bench) -> None:
+    bench.issuer.failures = [(401, {"error": {"code": "refresh_token_reused"}}, {})]
+    with pytest.raises(LoginRequired):
+        await bench.pool.renew(bench.main, await bench.pool.access(bench.main))
+    assert bench.names() == ["work"]
+    await bench.pool.tick()
+    assert bench.names() == ["work"]
+    await bench.other.add(login("acc-main"))
+    await bench.pool.tick()
+    assert bench.names() == ["main", "work"]
+
+
+async def test_a_removed_account_is_skipped_from_then_on(bench: Bench) -> None:
+    main = bench.main
+    await bench.other.remove("main")
+    with pytest.raises(NoSuchAccount):
+        await bench.pool.access(main)
+    assert [each.account_id for each in bench.pool.accounts] == ["acc-work"]
+
+
+async def test_fallbacks_are_refreshed_four_hours_ahead_and_main_is_not(bench: Bench) -> None:
+    for account in ("acc-main", "acc-work"):
+        await bench.other.add(login(account, START + 240 * MINUTE + 1))
+    await bench.pool.tick()
+    await bench.pool.refresh_ahead()
+    assert bench.issuer.requests == []
+    bench.now += 2 * MINUTE
+    await bench.pool.refresh_ahead()
+    assert [each["refresh_token"] for each in bench.issuer.requests] == ["rt|acc-work|0"]
+    bench.now += 2 * MINUTE
+    await bench.pool.refresh_ahead()
+    assert len(bench.issuer.requests) == 1
+
+
+async def test_passes_are_a_minute_apart_at_least(bench: Bench) -> None:
+    await bench.pool.refresh_ahead()
+    await bench.other.add(login("acc-work", START))
+    await bench.pool.tick()
+    bench.now += 59
+    await bench.pool.refresh_ahead()
+    assert bench.issuer.requests == []
+
+
+async def test_one_failing_fallback_does_not_stop_the_others(bench: Bench) -> None:
+    await bench.other.add(login("acc-work", START - 1))
+    await bench.other.add(login("acc-play", START - 1))
+    await bench.pool.tick()
+    bench.issuer.failures = [(500, {}, {})]
+    await bench.pool.refresh_ahead()
+    assert len(bench.issuer.requests) == 2
+    assert (await bench.other.credentials(bench.pool.accounts[2].id)).refresh == Secret("rt|acc-play|1")
+
+
+async def test_disabled_fallbacks_and_dead_logins_are_left_alone(bench: Bench) -> None:
+    await bench.other.add(login("acc-work", START - 1))
+    await bench.other.enable("work", False)
+    await bench.pool.tick()
+    await bench.pool.refresh_ahead()
+    assert bench.issuer.requests == []
+
+
+async def test_closing_lets_a_refresh_end(bench: Bench) -> None:
+    bench.issuer.gate.clear()
+    access = await bench.pool.access(bench.main)
+    caller = asyncio.ensure_future(bench.pool.renew(bench.main, access))
+    await bench.issuer.asked.wait()
+    caller.cancel()
+    closing = asyncio.ensure_future(bench.pool.close())
+    bench.issuer.gate.set()
+    await closing
+    assert (await bench.other.credentials(bench.main.id)).refresh == Secret("rt|acc-main|1")
+
+
+async def test_the_hot_path_does_not_touch_the_database(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: Access = await bench.pool.access(bench.main)
+
+    def forbidden(*_: Any) -> Any:
+        raise AssertionError("the database was asked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store, "reading", forbidden)
+        patched.setattr(bench.store, "writing", forbidden)
+        assert bench.names() == ["main", "work"]
+        assert await bench.pool.access(bench.main) == first
+        bench.pool.saw_quota(bench.main, quota("acc-main", 1))
+        bench.pool.mark(bench.main, Mark(START + 1, "limit"))
+        bench.pool.served(bench.main)

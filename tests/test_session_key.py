@@ -1,0 +1,148 @@
+"""Which conversation a request belongs to, and when a turn begins."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from addon.protocol.codex_request import is_new_turn, item_digests, session_key
+
+USER: dict[str, Any] = {"type": "message", "role": "user", "content": "hi"}
+ANSWER: dict[str, Any] = {"type": "message", "role": "assistant", "content": "yes"}
+OUTPUT: dict[str, Any] = {"type": "function_call_output", "call_id": "c", "output": "x"}
+
+# From the surest to the least sure; each row wins over all below it.
+SOURCES: list[tuple[dict[str, str], dict[str, Any]]] = [
+    ({"x-session-affinity": "s0"}, {}),
+    ({"x-opencode-session": "s1"}, {}),
+    ({"x-session-id": "s2"}, {}),
+    ({"session-id": "s3"}, {}),
+    ({"session_id": "s4"}, {}),
+    ({"conversation_id": "s5"}, {}),
+    ({"thread-id": "s6"}, {}),
+    ({"x-client-request-id": "s7"}, {}),
+    ({"x-conversation-id": "s8"}, {}),
+    ({}, {"prompt_cache_key": "s9"}),
+    ({}, {"conversation": {"id": "s10"}}),
+    ({}, {"metadata": {"session_id": "s11"}}),
+]
+
+
+def key(headers: dict[str, str] | None = None, /, client: str = "client", **body: Any) -> str:
+    return session_key(headers or {}, {"model": "gpt-5.5", "input": [USER]} | body, client=client)
+
+
+@pytest.mark.parametrize("first", range(len(SOURCES)))
+def test_the_surest_name_of_the_session_wins(first: int) -> None:
+    headers: dict[str, str] = {}
+    body: dict[str, Any] = {}
+    for more_headers, more_body in reversed(SOURCES[first:]):
+        headers |= more_headers
+        body |= more_body
+    assert key(headers, **body) == hashlib.sha256(f"s{first}".encode()).hexdigest()
+
+
+@pytest.mark.parametrize("headers", [{}, {"session-id": "x" * 5000}, {"session-id": "\ud800 ü"}])
+def test_a_key_is_always_a_hex_digest(headers: dict[str, str]) -> None:
+    assert len(bytes.fromhex(key(headers))) == 32
+
+
+@pytest.mark.parametrize("headers", [{"session-id": ""}, {"session-id": "  "}])
+def test_an_empty_header_names_nothing(headers: dict[str, str]) -> None:
+    assert key(headers) == key()
+
+
+@pytest.mark.parametrize("name", ["sessionId", "thread_id", "Conversation-Id"])
+def test_metadata_is_read_however_it_is_spelled(name: str) -> None:
+    assert key(metadata={name: "s"}) == hashlib.sha256(b"s").hexdigest()
+
+
+def test_a_chained_response_keeps_the_session_it_belongs_to() -> None:
+    body = {"model": "m", "input": "next", "previous_response_id": "resp_1", "prompt_cache_key": "k"}
+    assert session_key({}, body, client="c", chain="a" * 64) == "a" * 64
+    assert session_key({"session-id": "s"}, body, client="c", chain="a" * 64) != "a" * 64
+
+
+# --- the fingerprint
+
+
+def test_a_growing_conversation_keeps_its_key() -> None:
+    assert key(input=[USER, ANSWER, USER | {"content": "more"}]) == key(input=[USER])
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"input": "hi"},
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "hi", "cache_control": {}}]}]},
+        {"input": None, "messages": [{"role": "user", "content": "hi"}]},
+        {"model": "GPT-5.5-2026-01-01"},
+        {"temperature": 1, "reasoning": {"effort": "high"}},
+    ],
+)
+def test_what_does_not_change_the_fingerprint(same: dict[str, Any]) -> None:
+    assert key(**same) == key()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"client": "another"},
+        {"model": "gpt-6"},
+        {"instructions": "Be brief"},
+        {"tools": [{"type": "function", "name": "read"}]},
+        {"input": [USER | {"content": "hello"}]},
+        {"input": [{"role": "system", "content": "Be brief"}, USER]},
+        {"input": [USER | {"content": [{"type": "input_image", "image_url": "data:x"}]}]},
+    ],
+)
+def test_what_changes_the_fingerprint(other: dict[str, Any]) -> None:
+    assert key(**other) != key()
+
+
+def test_the_order_of_tools_and_their_dialect_do_not_matter() -> None:
+    a, b = {"type": "function", "name": "a"}, {"type": "function", "name": "b"}
+    assert key(tools=[a, b]) == key(tools=[b, {"type": "function", "function": {"name": "a"}}])
+
+
+@pytest.mark.parametrize(
+    "odd", [{"input": 7}, {"input": ["x", None]}, {"tools": "x"}, {"model": None}, {"metadata": []}]
+)
+def test_a_body_that_will_be_refused_still_has_a_key(odd: dict[str, Any]) -> None:
+    assert len(key(**odd)) == 64
+
+
+# --- turns
+
+
+def begins(previous: list[dict[str, Any]] | None, current: list[dict[str, Any]]) -> bool:
+    before = None if previous is None else item_digests(previous)
+    return is_new_turn(before, item_digests(current), current)
+
+
+@pytest.mark.parametrize(
+    ("previous", "current", "new"),
+    [
+        (None, [USER], True),
+        ([], [USER], True),
+        (None, [], False),
+        ([USER], [USER], False),
+        ([USER], [USER, ANSWER, OUTPUT], False),
+        ([USER], [USER, ANSWER, USER], True),
+        ([USER], [USER, {"role": "developer", "content": "x"}], True),
+        ([USER], [USER, {"role": "system", "content": "x"}], True),
+        ([USER, ANSWER], [USER], True),
+        ([USER, ANSWER], [ANSWER, USER, OUTPUT], True),
+        ([USER], [], True),
+    ],
+)
+def test_a_turn_begins_with_what_the_user_adds(
+    previous: list[dict[str, Any]] | None, current: list[dict[str, Any]], new: bool
+) -> None:
+    assert begins(previous, current) is new
+
+
+def test_the_order_of_members_does_not_make_another_item() -> None:
+    assert item_digests([{"a": 1, "b": {"c": 2, "d": 3}}]) == item_digests([{"b": {"d": 3, "c": 2}, "a": 1}])
