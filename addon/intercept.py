@@ -9,23 +9,18 @@ The rule: a request that we serve is refused without an `Authorization` header, 
 page in the user's browser cannot send one, and so cannot spend quota.
 """
 
-import hashlib
 import logging
 import time
-from functools import partial
 from typing import Any
 
 import orjson
 from mitmproxy import http
 
-from addon import replays
-from addon.dispatch import Call
-from addon.exchange import Exchange, new_request_id
+from addon.exchange import new_request_id
+from addon.generation import Generation
 from addon.options import loopback
-from addon.protocol import codex_request, compression, errors, routes
-from addon.protocol.aggregate import ResponsesObject
+from addon.protocol import compression, errors, routes
 from addon.protocol.errors import Refused
-from addon.protocol.repair import ResponsesStream
 from addon.protocol.routes import Route
 from addon.services import Services
 from addon.virtual_server import BODY_LIMIT, CLAIMED, VirtualServers
@@ -33,7 +28,6 @@ from addon.virtual_server import BODY_LIMIT, CLAIMED, VirtualServers
 logger = logging.getLogger(__name__)
 
 API_HOST = "api.openai.com"
-LITE_HEADER = "x-openai-internal-codex-responses-lite"
 
 
 class Intercept:
@@ -41,7 +35,7 @@ class Intercept:
 
     def __init__(self, services: Services, servers: VirtualServers) -> None:
         self._services = services
-        self._servers = servers
+        self._generation = Generation(services, servers)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if flow.is_replay or flow.error:
@@ -84,36 +78,7 @@ class Intercept:
             )
         body = parse(flow.request)
         await self._services.ready()
-        await self._claim(flow, body)
-
-    async def _claim(self, flow: http.HTTPFlow, body: dict[str, Any]) -> None:
-        """Shape the request, and hand the flow to an exchange."""
-        services, headers = self._services, flow.request.headers
-        settings = services.settings
-        options = codex_request.Options(
-            web_search=settings.web_search,
-            instructions=settings.instructions,
-        )
-        shaped = codex_request.shape(
-            body, options, lite_header=headers.get(LITE_HEADER, "").lower() == "true"
-        )
-        client = hashlib.sha256(headers["authorization"].encode()).hexdigest()
-        session = await services.sessions.find(codex_request.session_key(headers, body, client=client))
-        turn = services.sessions.turn(session, shaped.body["input"])
-        call = Call(
-            shaped=shaped,
-            session=session,
-            turn=turn,
-            body=codex_request.encode(shaped, turn),
-            ciphertexts=codex_request.ciphertexts(shaped.body),
-            client_version=headers.get("version"),
-            failed=partial(replays.load, flow),
-        )
-        output = ResponsesStream(shaped.asked) if shaped.asked.stream else ResponsesObject(shaped.asked)
-        exchange = Exchange(services.dispatcher, call, output, http2=flow.request.is_http2)
-        self._servers.claim(flow, exchange)
-        shown = codex_request.headers(turn, services.identity(), lite=shaped.lite)
-        replays.show(flow.request, settings.responses_url, shown, call.body)
+        await self._generation.serve(flow, Route(flow.metadata[CLAIMED]), body)
 
 
 def sent_to_us(flow: http.HTTPFlow) -> bool:

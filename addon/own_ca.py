@@ -21,10 +21,13 @@ class OwnCa:
 
     def load(self, _loader: object) -> None:
         confdir = Path(ctx.options.confdir).expanduser()
-        ours = authority.ensure(confdir, replace_newer_than=process_start())
-        if ours.created:
-            # Public as an addon hook; mitmproxy reads its CA there and nowhere else.
+        started = process_start()
+        ours = authority.ensure(confdir, replace_newer_than=started)
+        if ours.certificate.stat().st_mtime >= started:
+            # By us or by another proxy that started with us: mitmproxy may have read the one that was there before.
+            # `configure` is where it reads its CA, and nowhere else.
             ctx.master.addons.get("tlsconfig").configure({"confdir"})
+        if ours.created:
             logger.info("Made a CA that can sign api.openai.com only: %s", ours.certificate)
         if not ours.constrained:
             logger.warning(

@@ -36,7 +36,8 @@ class Repairs:
             case Cause.PARAMETER:
                 if len(self.stripped) + len(failure.names) > STRIPPED_NAMES:
                     return False
-                return any([self._strip(name) for name in failure.names])
+                changed = [self._strip(name) for name in failure.names]
+                return any(changed)
             case Cause.CIPHERTEXT:
                 return self._once(failure.cause) and self._use(
                     codex_request.without_ciphertexts(self.body, None)

@@ -48,7 +48,9 @@ class Script:
         return self
 
     def created(self) -> Script:
-        return self.add("response.created", response=self.base).add("response.in_progress", response=self.base)
+        return self.add("response.created", response=self.base).add(
+            "response.in_progress", response=self.base
+        )
 
     def message(self, *deltas: str, id: str = "msg_1") -> Script:
         index, text = len(self.output), "".join(deltas)

@@ -107,7 +107,12 @@ LOSSY = [
     "response.reasoning_summary_text",
     "response.web_search_call",
 ]
-REPEATABLE = {"response.created", "response.output_item.added", "response.output_item.done", "response.output_text.done"}
+REPEATABLE = {
+    "response.created",
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.output_text.done",
+}
 
 
 @SETTINGS
@@ -192,7 +197,17 @@ parts = st.fixed_dictionaries(
     {"type": st.sampled_from(part_types)},
     optional={"text": st.text(max_size=3) | json_values, "refusal": json_values, "annotations": json_values},
 )
-item_types = ["message", "function_call", "custom_tool_call", "reasoning", "web_search_call", "shell_call", "x", "", 4]
+item_types = [
+    "message",
+    "function_call",
+    "custom_tool_call",
+    "reasoning",
+    "web_search_call",
+    "shell_call",
+    "x",
+    "",
+    4,
+]
 items = st.fixed_dictionaries(
     {"type": st.sampled_from(item_types)},
     optional={

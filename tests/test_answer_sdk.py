@@ -66,7 +66,10 @@ BROKEN = {
     "no added, no parts": FULL.without("response.output_item.added", "response.content_part"),
     "deltas only": FULL.without("response.output_item", "response.content_part", "response.output_text.done"),
     "done items only": FULL.without(
-        "response.output_item.added", "response.content_part", "response.output_text", "response.function_call"
+        "response.output_item.added",
+        "response.content_part",
+        "response.output_text",
+        "response.function_call",
     ),
     "terminal only": Script().message("Hello").end().events[-1:],
     "codex events first": [{"type": "codex.rate_limits", "rate_limits": {}}, *FULL.events],

@@ -18,11 +18,15 @@ class Route(StrEnum):
 
     RESPONSES = "responses"
     RESPONSES_SOCKET = "responses_socket"
+    CHAT = "chat"
+    COMPLETIONS = "completions"
 
 
 _ROUTES: Final[dict[tuple[str, tuple[str, ...]], Route]] = {
     ("POST", ("responses",)): Route.RESPONSES,
     ("GET", ("responses",)): Route.RESPONSES_SOCKET,
+    ("POST", ("chat", "completions")): Route.CHAT,
+    ("POST", ("completions",)): Route.COMPLETIONS,
 }
 
 
