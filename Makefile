@@ -3,7 +3,7 @@ PYTHON ?= $(shell for python in python3.13 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo run test check format bench clean
+.PHONY: demo run test check format bench simulate clean
 
 .venv/ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed; name one with: make PYTHON=/path/to/python"; exit 1; }
@@ -31,6 +31,9 @@ format: .venv/ready
 
 bench: .venv/ready  ## side by side: direct, plain mitmdump, the proxy
 	$(BIN)/python -m tests.bench
+
+simulate: .venv/ready  ## the routing modes on accounts whose quota moves: refusals, switches, cached tokens
+	$(BIN)/python -m tests.simulation
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

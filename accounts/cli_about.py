@@ -1,9 +1,11 @@
-"""`openai-auth` addon-path and version: what is installed, and where."""
+"""`openai-auth` addon-path, demo and version: what is installed, where, and what it does."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 from accounts.console import command, fail, say
@@ -15,6 +17,15 @@ DISTRIBUTION = "openai-auth-proxy"
 def addon_path_() -> None:
     """Print the path of the mitmproxy addon."""
     say(str(addon_path()))
+
+
+@command("demo", "openai-auth demo")
+def demo() -> None:
+    """Show the main job against an embedded stand-in for the backend; nothing real is touched."""
+    checkout = addon_path().parent.parent
+    if not (checkout / "tests" / "demo.py").is_file():
+        fail("the demo is part of the source checkout: run `make demo` there")
+    sys.exit(subprocess.run([sys.executable, "-m", "tests.demo"], cwd=checkout, check=False).returncode)  # noqa: S603 - our own module
 
 
 @command("version", "openai-auth version")

@@ -66,7 +66,7 @@ def run(
 ) -> None:
     """Run a client through the proxy. Its exit code is ours."""
     environ = os.environ | {each.name: each.value for each in _variables(proxy, confdir)}
-    address = urlsplit(_address(proxy))
+    address = urlsplit(proxy_address(proxy))
     try:
         socket.create_connection((address.hostname or "", address.port or 80), CONNECT_SECONDS).close()
     except OSError:
@@ -75,7 +75,7 @@ def run(
             start += ["-p", str(address.port or 80)]
         if confdir:
             start += ["--set", f"confdir={confdir}"]
-        fail(f"no proxy answers at {_address(proxy)}: start it with `{shlex.join(start)}`")
+        fail(f"no proxy answers at {proxy_address(proxy)}: start it with `{shlex.join(start)}`")
     sys.stdout.flush()
     try:
         if os.name == "nt":
@@ -87,14 +87,14 @@ def run(
 
 
 def _variables(proxy: str, confdir: Path | None) -> list[trust.Variable]:
-    address = _address(proxy)
+    address = proxy_address(proxy)
     for hindrance in trust.hindrances(os.environ, address):
         note(f"warning: {hindrance}")
     ca = authority.ensure((confdir or paths.mitmproxy_folder()).expanduser().absolute())
     return trust.variables(ca, address, os.environ)
 
 
-def _address(proxy: str) -> str:
+def proxy_address(proxy: str) -> str:
     """The proxy's address in full; `127.0.0.1:8081` and `8081` will do."""
     text = f"127.0.0.1:{proxy}" if proxy.isdecimal() else proxy
     address = text if "://" in text else f"http://{text}"

@@ -1,67 +1,141 @@
-"""`openai-auth quota`: what each account has used of its windows, and when they begin again."""
+"""`openai-auth quota`: what each account has used of its windows, and when they begin again.
+
+The one idea: every account is asked at once, those too that never serve; an account that cannot be asked says
+why in its own line, and shows what was known before. The rule: `--no-poll` sends nothing.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from accounts import account_views, pacing
-from accounts.console import Json, command, note, open_store, print_json, print_table
-from accounts.models import DEFAULT_LIMIT, Account, Quota, Window
+from accounts import quota_table
+from accounts.console import Json, command, note, open_store, print_json, settings_file, terminal
+from accounts.models import Account
+from accounts.online import connect
+from accounts.quota_table import QuotaView
+from accounts.settings import Settings
+from accounts.store import Store
+from accounts.usage import Polled, Poller
+
+WATCH_SECONDS = 1.0
+"""Between two looks of `--watch` at the store."""
 
 
-@command("quota", "openai-auth quota", "openai-auth quota --no-poll --json")
+@command("quota", "openai-auth quota", "openai-auth quota --watch", "openai-auth quota --no-poll --json")
 async def quota(
     as_json: Json = False,
     no_poll: Annotated[
         bool, typer.Option("--no-poll", help="Only what is known; ask the backend nothing.")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the table live until Ctrl-C.")] = False,
 ) -> None:
-    """Show used quota and the time to the next reset, for every account."""
-    now = time.time()
+    """Ask the backend what every account has left, and show it with the time to the next reset.
+
+    PACE compares the use of a window with the time that has passed in it.
+    """
+    if watch and as_json:
+        raise typer.BadParameter("--watch draws a table; leave out --json")
     async with open_store() as store:
-        accounts, quotas, marks = await store.accounts(), await store.quotas(), await store.marks()
+        if not as_json and not await store.accounts():
+            note("There is no account yet. Add one with `openai-auth login`, or `openai-auth import PATH`.")
+        elif watch:
+            await _watch(store, settings_file().current, polling=not no_poll)
+        elif no_poll:
+            _show(await view(store), as_json)
+        else:
+            async with connect(store, settings_file().current) as online:
+                errors = await poll(online.poller, await store.accounts())
+            _show(await view(store, errors), as_json)
+
+
+async def view(store: Store, errors: dict[str, str] | None = None) -> QuotaView:
+    """What the store knows now."""
+    return QuotaView(await store.accounts(), await store.quotas(), await store.marks(), errors or {})
+
+
+async def poll(poller: Poller, accounts: list[Account]) -> dict[str, str]:
+    """Asks for all accounts side by side, with a progress display; returns what went wrong by account id."""
+    asked = [account for account in accounts if account.type == "oauth"]
+    with Progress(
+        TextColumn("asking the backend"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task("", total=len(asked))
+
+        def answered(result: Polled) -> None:
+            said = "failed" if result.error else "done"
+            progress.update(task, advance=1, description=f"{result.account.name}: {said}")
+
+        results = await poller.poll(asked, on_result=answered)
+    return failures(results)
+
+
+def failures(results: list[Polled]) -> dict[str, str]:
+    """Why, by account id, for the accounts whose numbers could not be renewed."""
+    return {result.account.id: str(result.error) for result in results if result.error is not None}
+
+
+async def _watch(store: Store, settings: Settings, *, polling: bool) -> None:
+    async with connect(store, settings) as online:
+        with (
+            contextlib.suppress(asyncio.CancelledError),
+            Live(console=terminal(), auto_refresh=False) as live,
+        ):
+            await watch_quota(
+                store,
+                online.poller if polling else None,
+                lambda shown: live.update(quota_table.table(shown, time.time()), refresh=True),
+                interval=settings.quota.check_interval_minutes * 60,
+            )
+
+
+async def watch_quota(
+    store: Store,
+    poller: Poller | None,
+    show: Callable[[QuotaView], None],
+    *,
+    interval: float,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Shows the view again and again until cancelled.
+
+    The numbers that other processes bring appear as they come; accounts not seen for `interval` seconds are
+    asked for, all at the start.
+    """
+    errors: dict[str, str] = {}
+    first = True
+    while True:
+        shown = await view(store, errors)
+        show(shown)
+        if poller is not None:
+            due = shown.accounts if first else poller.due(shown.accounts, shown.quotas, interval=interval)
+            if results := await poller.poll(due):
+                for result in results:
+                    errors.pop(result.account.id, None)
+                errors |= failures(results)
+                show(await view(store, errors))
+            first = False
+        await sleep(WATCH_SECONDS)
+
+
+def _show(shown: QuotaView, as_json: bool) -> None:
+    now = time.time()
     if as_json:
-        print_json(account_views.quota_rows(accounts, quotas, marks, now))
-        return
-    if not accounts:
-        note("There is no account yet. Add one with `openai-auth login`, or `openai-auth import PATH`.")
-        return
-    print_table(
-        ("ACCOUNT", "PLAN", "WINDOW", "USED", "", "RESETS IN", "SEEN"),
-        (row for account in accounts for row in _rows(account, quotas.get(account.id), now)),
-    )
-
-
-def _rows(account: Account, quota: Quota | None, now: float) -> list[tuple[str, ...]]:
-    plan = (quota.plan if quota else None) or account.plan or "–"
-    name = (escape(account.name), escape(plan))
-    if quota is None or not quota.windows:
-        return [(*name, "–", "unknown", "", "", "not seen yet")]
-    return [
-        (*(name if first else ("", "")), *_window(window, now))
-        for first, window in zip([True] + [False] * len(quota.windows), quota.windows, strict=False)
-    ]
-
-
-def _window(window: Window, now: float) -> tuple[str, ...]:
-    over = window.resets_at is not None and window.resets_at <= now
-    used = 0.0 if over else window.used_percent
-    pace = None if over else pacing.pace(window, now)
-    colour = "green" if used < 50 else "yellow" if used < 80 else "red"
-    limit = "" if window.limit_id == DEFAULT_LIMIT else f" {window.limit_name or window.limit_id}"
-    resets = "–" if window.resets_at is None else "now" if over else pacing.countdown(window.resets_at - now)
-    return (
-        pacing.label(window.minutes) + escape(limit),
-        f"[{colour}]{used:.0f}%[/]",
-        f"[{colour}]{pacing.bar(used, pace_percent=pace.percent if pace else None)}[/]",
-        resets,
-        _ago(now - window.seen_at),
-    )
-
-
-def _ago(seconds: float) -> str:
-    return "just now" if seconds < 60 else f"{pacing.countdown(seconds)} ago"
+        print_json(quota_table.rows(shown, now))
+    else:
+        terminal().print(quota_table.table(shown, now))

@@ -57,7 +57,7 @@ class _Record:
 
 
 class Cipher:
-    """Encrypts and decrypts tokens with one key."""
+    """Encrypts and decrypts tokens, and other content that nobody is to read, with one key."""
 
     def __init__(self, key: bytes, where: str) -> None:
         self._fernet = Fernet(key)
@@ -74,6 +74,20 @@ class Cipher:
             raise KeyUnavailable(
                 f"a stored token cannot be decrypted with the key in {self._where}: log in again with "
                 "`openai-auth login`, or restore key and database from the same backup"
+            ) from None
+
+    def seal(self, content: bytes) -> bytes:
+        """Encrypts content other than tokens."""
+        return self._fernet.encrypt(content)
+
+    def unseal(self, ciphertext: bytes) -> bytes:
+        """Raises KeyUnavailable if `seal` did not make it with this key, or it was damaged."""
+        try:
+            return self._fernet.decrypt(ciphertext)
+        except InvalidToken:
+            raise KeyUnavailable(
+                f"stored content cannot be decrypted with the key in {self._where}: restore key and database "
+                "from the same backup"
             ) from None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
@@ -43,10 +44,10 @@ var(--text); font: 16px/1.55 system-ui, sans-serif; } main { width: 100%; max-wi
 { width: 56px; height: 56px; fill: none; stroke: currentColor; stroke-width: 3; stroke-linecap: round;
 stroke-linejoin: round; } .success { color: var(--success); } .denied { color: var(--denied); } .error {
 color: var(--error); } h1 { margin: .75rem 0 .5rem; font-size: 1.4rem; line-height: 1.3; } p { margin: .5rem
-0 0; overflow-wrap: anywhere; } dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1rem;
-margin: 1.25rem 0; padding: .9rem 1.1rem; text-align: left; border: 1px solid var(--line); border-radius:
-10px; } dt, footer { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; } footer { margin-top:
-1.75rem; font-size: .85rem; }
+0 0; overflow-wrap: anywhere; } code { font-size: .9em; white-space: nowrap; } dl { display: grid;
+grid-template-columns: auto 1fr; gap: .35rem 1rem; margin: 1.25rem 0; padding: .9rem 1.1rem; text-align:
+left; border: 1px solid var(--line); border-radius: 10px; } dt, footer { color: var(--quiet); } dd { margin:
+0; overflow-wrap: anywhere; } footer { margin-top: 1.75rem; font-size: .85rem; }
 """
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -81,7 +82,7 @@ class Page:
             '<circle cx="24" cy="24" r="21"/>'
             f"{SIGNS[self.tone]}</svg><h1>{escape(self.title)}</h1>"
             + (f"<dl>{facts}</dl>" if facts else "")
-            + "".join(f"<p>{escape(line)}</p>" for line in self.lines)
+            + "".join(f"<p>{_marked(line)}</p>" for line in self.lines)
             + "<footer>openai-auth-proxy</footer></main></body></html>\n"
         )
 
@@ -110,6 +111,11 @@ def cancelled(what: str) -> Page:
 def failed(what: str) -> Page:
     """Something went wrong."""
     return Page(Tone.ERROR, "The login failed", (_sentence(what), "You can close this tab."))
+
+
+def _marked(line: str) -> str:
+    """The line as HTML, with what stands in back quotes as a command."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(line))
 
 
 def _sentence(text: str) -> str:

@@ -115,14 +115,15 @@ class Attempts(Protocol):
     async def load(self, account_id: str) -> Record | None:
         """The record, or None."""
 
-    async def save(self, account_id: str, attempt: Attempt) -> Attempt:
+    async def save(self, account_id: str, attempt: Attempt) -> Attempt | None:
         """Record an attempt durably unless one is unsettled, in one transaction.
 
-        Returns the one that stands.
+        Returns the one that stands. None: nothing was recorded, because another process settled a reset
+        meanwhile and its cool-down has begun.
         """
 
-    async def clear(self, account_id: str, outcome: Outcome) -> None:
-        """Drop the attempt and keep the outcome."""
+    async def clear(self, account_id: str, attempt: Attempt, outcome: Outcome) -> None:
+        """Keep the outcome, and drop the attempt that it settles; another one that stands by now stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class ResetCredits:
             return Redeemed(prepared)
         outcome = await self._consume(account, confirmed_id, prepared)
         if outcome.code.terminal:
-            await self._attempts.clear(confirmed_id, outcome)
+            await self._attempts.clear(confirmed_id, prepared, outcome)
         return Redeemed(outcome, await self._new_quota(account) if outcome.code.spent else None)
 
     async def _attempt(
@@ -215,14 +216,18 @@ class ResetCredits:
         found = await self._eligibility(account, access, mark)
         if found.credit is None or found.obstacle is not None:
             raise ResetRefused(f"{account.name}: {found.obstacle}")
-        return await self._attempts.save(account_id, Attempt(self._new_id(), found.credit.id, self._clock()))
+        attempt = Attempt(self._new_id(), found.credit.id, self._clock())
+        standing = await self._attempts.save(account_id, attempt)
+        if standing is None:
+            raise ResetRefused(f"{account.name} was reset a moment ago by another process; look again")
+        return standing
 
     async def _repeat(
         self, account: Account, account_id: str, attempt: Attempt, retry: bool, now: float
     ) -> Attempt | Outcome:
         if not attempt.intact:
             outcome = Outcome(Code.AMBIGUOUS, now, "the record of an earlier attempt was damaged")
-            await self._attempts.clear(account_id, outcome)
+            await self._attempts.clear(account_id, attempt, outcome)
             return outcome
         if now - attempt.started_at >= REPLAY_SECONDS and not retry:
             raise ResetRefused(

@@ -31,7 +31,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from accounts.models import StoreDamaged, StoreTooNew
 
-VERSION = 1
+VERSION = 4
 
 metadata = MetaData()
 
@@ -143,6 +143,64 @@ ciphertexts = Table(
     Column("account", String, nullable=False),
     Column("seen_at", Float, nullable=False),
     Index("ciphertexts_seen_at", "seen_at"),
+)
+
+# By ChatGPT account id, and not tied to `accounts`: a pair that was sent is owed its outcome, also after the
+# login was removed and made again. Without `request_id` and `credit_id` nothing is unsettled.
+reset_credits = Table(
+    "reset_credits",
+    metadata,
+    Column("account_id", String, primary_key=True),
+    Column("request_id", String),
+    Column("credit_id", String),
+    Column("started_at", Float),
+    Column("outcome_code", String),
+    Column("outcome_at", Float),
+    Column("outcome_detail", String),
+    Column("cooldown_until", Float),
+)
+
+# Kept answers. `content` is compressed and encrypted; `gone`: kept only for the responses that continue it.
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("client", String, nullable=False),  # digest of the client's key
+    Column("parent", String),
+    Column("session", String, nullable=False),  # hash of the session key
+    Column("account", String),
+    Column("created_at", Float, nullable=False),
+    Column("used_at", Float, nullable=False),
+    Column("gone", Boolean, nullable=False),
+    Column("size", Integer, nullable=False),  # bytes of `content`
+    Column("content", LargeBinary, nullable=False),
+    # Each holds all that one of the questions asks for, so that none reads through the contents.
+    Index("responses_used_at", "gone", "used_at", "id", "size"),
+    Index("responses_links", "id", "parent", "client", "gone"),
+    Index("responses_size", "size"),
+)
+
+response_items = Table(
+    "response_items",
+    metadata,
+    Column("item", String, primary_key=True),
+    Column("response", String, ForeignKey("responses.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+# Keys that clients of this proxy bear. Revoked ones stay, so that they are refused for ever.
+client_keys = Table(
+    "client_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("label", String, nullable=False),
+    Column("hash", String, nullable=False, unique=True),  # SHA-256 of the key
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    Column("last_used_at", Float),
+    Column("requests", Integer, nullable=False, default=0),
+    Column("input_tokens", Integer, nullable=False, default=0),
+    Column("cached_tokens", Integer, nullable=False, default=0),
+    Column("output_tokens", Integer, nullable=False, default=0),
 )
 
 Migration = Callable[[Connection], None]

@@ -220,6 +220,12 @@ class Settings(BaseSettings):
         description="paths that no subscription serves: pass them to api.openai.com, refuse them, or pass "
         "them only with a real API key",
     )
+    openai_url: Url = Field(
+        default="https://api.openai.com/v1", description="base of the real API, for accounts that are API keys"
+    )
+    image_model: Line = Field(
+        default="gpt-5.5", description="model that is asked when a client wants an image (Images API)"
+    )
     n_policy: Literal["error", "fanout"] = Field(
         default="error", description="Chat Completions with n > 1: refuse, or make n requests"
     )

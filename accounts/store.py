@@ -1,8 +1,8 @@
 """The store: everything about accounts that outlives a process, in one SQLite file shared by all of them.
 
 The one idea: a `Store` is a `Database` plus one part per subject, each in a file of its own: accounts,
-tokens, quota and marks, conversations. Every method is one transaction; when it returns, what it did is on
-the disk, and every other process sees it.
+tokens, quota and marks, conversations, kept answers. Every method is one transaction; when it returns, what
+it did is on the disk, and every other process sees it.
 
 The rule that must not be broken: nobody else writes these tables, and nothing here knows where a request
 comes from or goes to.
@@ -18,10 +18,12 @@ from typing import Self
 from accounts import key
 from accounts.account_records import AccountRecords
 from accounts.conversation_records import ConversationRecords
+from accounts.key_records import KeyRecords
 from accounts.quota_records import QuotaRecords
+from accounts.response_records import ResponseRecords
 
 
-class Store(AccountRecords, QuotaRecords, ConversationRecords):
+class Store(AccountRecords, QuotaRecords, ConversationRecords, ResponseRecords, KeyRecords):
     """The open store. Use `async with await Store.open(folder)`, or call `close` at the end."""
 
     @classmethod

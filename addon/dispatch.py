@@ -11,22 +11,23 @@ reasoning that another account encrypted. Each repair is tried once.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from accounts import quota, routing
 from accounts.models import Access, Account, AccountsError, LoginRequired, Mark
 from accounts.pool import AccountPool
-from addon.protocol import codex_request, errors, sse
-from addon.protocol.asked import Shaped
-from addon.protocol.codex_request import Identity, Turn
+from addon.call import Attempt, Call, Opened, Unserved
+from addon.protocol import codex_request, errors, sse, versions
+from addon.protocol.codex_request import Identity
 from addon.protocol.errors import Cause, Failure, Refused
 from addon.protocol.output import Output
 from addon.protocol.repair import proves_success
 from addon.provenance import Provenance
 from addon.repairs import Repairs
-from addon.sessions import Session, Sessions
+from addon.sessions import Sessions
+from addon.upstream.catalogue import Catalogue
 from addon.upstream.http_sse import Reply, Upstream, UpstreamError
 
 logger = logging.getLogger(__name__)
@@ -48,66 +49,6 @@ NO_ACCOUNTS = (
 
 
 @dataclass(slots=True)
-class Attempt:
-    """One account's refusal."""
-
-    account: Account
-    status: int
-    failure: Failure
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Call:
-    """One request, ready to be sent to any account."""
-
-    shaped: Shaped
-    session: Session
-    turn: Turn
-    body: bytes
-    ciphertexts: list[str]
-    """Digests of the encrypted reasoning in it: each belongs to the account that made it."""
-    client_version: str | None
-    """The `version` a Codex client sent; newer than ours, it is passed on."""
-    failed: Callable[[Attempt], object]
-    """Told of every refusal that the client does not see."""
-
-    @property
-    def manner(self) -> str:
-        return "streaming" if self.shaped.asked.stream else "not streaming"
-
-
-@dataclass(slots=True)
-class Opened:
-    """An answer that has begun: what was held back, and where the rest comes from."""
-
-    account: Account
-    reply: Reply
-    decoder: sse.Decoder
-    frames: list[sse.Frame]
-    stripped: tuple[str, ...] = ()
-    """Members that the backend refused, and that were left out."""
-    attempts: list[Attempt] = field(default_factory=list)
-    held: ExitStack = field(default_factory=ExitStack)
-    """What is released with the answer: its place among the requests that run."""
-
-    def close(self) -> None:
-        """End the answer at once, if it has not ended by itself."""
-        self.reply.close()
-        self.held.close()
-
-
-class Unserved(Refused):
-    """No account served the request; `attempts` says who was asked."""
-
-    def __init__(self, failure: Failure, attempts: list[Attempt], *, final: bool) -> None:
-        super().__init__(failure)
-        self.attempts = attempts
-        self.final = final
-        """Every account was considered: a client that asks again at once gets the same answer."""
-
-
-@dataclass(slots=True)
 class Dispatcher:
     """Sends calls."""
 
@@ -118,18 +59,23 @@ class Dispatcher:
     fallback_on: Callable[[], Collection[int]]
     sessions: Sessions
     provenance: Provenance
+    catalogue: Catalogue
+    openai_url: Callable[[], str]
+    """The real API, for accounts that are API keys."""
     refused_names: set[str] = field(default_factory=set)
     """Members this backend has refused in this process: not sent again."""
 
     async def open(self, call: Call) -> Opened:
         """Find an account that begins to answer. Raises Unserved."""
         attempts: list[Attempt] = []
-        tried: set[str] = set()
+        tried = {account.id for account in self.pool.accounts if not call.suits(account)}
         while True:
             decision = self.pool.decide(self._request(call, frozenset(tried)))
             if not decision.candidates:
                 raise self._unserved(call, attempts, decision)
-            candidate = decision.candidates[0]
+            candidate = min(
+                decision.candidates, key=lambda each: self.catalogue.lacks(each.account, call.model)
+            )
             account = candidate.account
             if attempts:
                 self._log_move(call, attempts[-1], account)
@@ -139,6 +85,7 @@ class Dispatcher:
                 result = await self._attempt(call, account)
                 if isinstance(result, Opened):
                     result.attempts, result.held = attempts, held.pop_all()
+                    result.held.callback(self._ended, account, call.session.key)
                     self.pool.served(account, call.session.key, candidate.pin)
                     return result
             attempts.append(result)
@@ -154,7 +101,7 @@ class Dispatcher:
         return routing.Request(
             session=call.session.key,
             body_bytes=len(call.body),
-            model=call.shaped.body.get("model"),
+            model=call.model,
             exclude=exclude,
             inflight=self.pool.inflight,
         )
@@ -171,10 +118,12 @@ class Dispatcher:
             access = await self.pool.access(account)
         except AccountsError as error:
             return _without_token(account, error)
+        if account.type == "api_key":
+            return await self._attempt_plain(call, account, access)
         repairs = Repairs(call.body, self.refused_names)
         if foreign := await self.provenance.foreign(call.ciphertexts, account):
             repairs.body = codex_request.without_ciphertexts(repairs.body, foreign)
-        renewed = False
+        renewed = raised = False
         while True:
             headers = self._headers(call, account, access)
             try:
@@ -190,6 +139,7 @@ class Dispatcher:
             outcome = await self._outcome(account, reply)
             if isinstance(outcome, Opened):
                 self.sessions.remember_turn_state(call.session, call.turn, account.id, reply.headers)
+                self.catalogue.announced(account, reply.headers.get("x-models-etag"))
                 outcome.stripped = tuple(repairs.stripped)
                 return outcome
             if outcome.cause is Cause.LOGIN and not renewed:
@@ -198,6 +148,8 @@ class Dispatcher:
                     access = await self.pool.renew(account, access)
                 except AccountsError as error:
                     return _without_token(account, error, outcome)
+            elif not raised and await self._version_rises(call, account, outcome, headers["version"]):
+                raised = True
             elif repairs.repair(outcome):
                 if outcome.cause is Cause.PARAMETER:
                     self.refused_names.update(outcome.names)
@@ -205,10 +157,54 @@ class Dispatcher:
                 self._mark(account, outcome)
                 return Attempt(account, reply.status, outcome, reply.headers)
 
+    async def _attempt_plain(self, call: Call, account: Account, access: Access) -> Opened | Attempt:
+        """Try an API key: the client's own request at the real API, less what only another account can read."""
+        assert call.plain
+        url, headers = self.openai_url() + call.plain.path, call.plain.headers(access.token.reveal())
+        repairs = Repairs(call.plain.content, ())
+        if foreign := await self.provenance.foreign(call.ciphertexts, account):
+            repairs.body = codex_request.without_ciphertexts(repairs.body, foreign)
+        while True:
+            try:
+                reply = await self.upstream.send("POST", url, headers, repairs.body, fresh=repairs.fresh)
+            except UpstreamError as error:
+                if not error.sent and repairs.reconnect():
+                    continue
+                return Attempt(account, error.failure.status, error.failure)
+            if 200 <= reply.status < 300:
+                return Opened(account, reply, sse.Decoder(), [], verbatim=True)
+            outcome = await self._outcome(account, reply)
+            assert isinstance(outcome, Failure)
+            if outcome.cause is Cause.CIPHERTEXT and call.ciphertexts and repairs.repair(outcome):
+                continue
+            if outcome.cause is Cause.LOGIN:
+                try:
+                    await self.pool.renew(account, access)
+                except AccountsError as error:
+                    return _without_token(account, error, outcome)
+            self._mark(account, outcome)
+            return Attempt(account, reply.status, outcome, reply.headers)
+
+    async def _version_rises(self, call: Call, account: Account, failure: Failure, sent: str) -> bool:
+        """Whether the model was refused for the version we `sent`, and its catalogue entry asks for a newer one.
+
+        The backend has three texts for this, two of which also say that the account may not use the model.
+        """
+        if failure.cause not in (Cause.VERSION, Cause.MODEL):
+            return False
+        await self.catalogue.learn(account, at_once=failure.cause is Cause.VERSION)
+        return versions.is_newer(self.catalogue.version_for(call.model) or "", sent)
+
+    def identity_for(self, call: Call) -> Identity:
+        """Ours, with the newest protocol version that the client offered or the model asks for."""
+        identity = self.identity()
+        wanted = call.client_version, self.catalogue.version_for(call.model)
+        return replace(identity, version=versions.newest(identity.version, wanted))
+
     def _headers(self, call: Call, account: Account, access: Access) -> dict[str, str]:
         headers = codex_request.headers(
             call.turn,
-            _newest(self.identity(), call.client_version),
+            self.identity_for(call),
             lite=call.shaped.lite,
             turn_state=call.session.turn_states.get(account.id) if call.session.turn is call.turn else None,
         )
@@ -261,6 +257,10 @@ class Dispatcher:
             numbers = quota.from_frame(frame.json(), now=time.time(), account_id=account.account_id)
             if numbers:
                 self.pool.saw_quota(account, numbers)
+        elif frame.type == "codex.response.metadata":
+            headers = frame.json().get("headers")
+            etag = headers.get("x-models-etag") if isinstance(headers, dict) else None
+            self.catalogue.announced(account, etag if isinstance(etag, str) else None)
 
     def _mark(self, account: Account, failure: Failure) -> None:
         """Keep an account out that said it is limited, until its own reset."""
@@ -275,6 +275,13 @@ class Dispatcher:
     def completed(self, call: Call, opened: Opened, output: Output) -> None:
         """The answer is whole: keep what later requests of the conversation need."""
         self.provenance.remember(output.items, opened.account)
+        call.completed(opened.account, output)
+
+    def _ended(self, account: Account, session: str) -> None:
+        """The answer is over, however: the conversation's cache is warm from now on, not from its beginning."""
+        pin = self.pool.pins.get(session)
+        if pin and pin.account == account.id:
+            self.pool.served(account, session, replace(pin, last_seen_at=time.time()))
 
     def interrupted(self, account: Account, failure: Failure) -> None:
         """An answer that had begun broke off: nothing is replayed, but a limit counts for the next request."""
@@ -312,7 +319,9 @@ class Dispatcher:
             if failure.cause is Cause.LIMIT and decision.retry_at:
                 failure = replace(failure, resets_at=decision.retry_at, retry_after=None)
             return Unserved(failure, attempts, final=True)
-        details = "; ".join(skip.detail for skip in decision.skipped)
+        details = "; ".join(
+            skip.detail for skip in decision.skipped if skip.reason is not routing.Reason.EXCLUDED
+        )
         failure = Failure(
             status=429,
             message=f"No account may serve this request now: {details}.",
@@ -321,6 +330,7 @@ class Dispatcher:
             param=None,
             cause=Cause.LIMIT,
             resets_at=decision.retry_at,
+            retry_after=None if decision.retry_at else routing.DEFAULT_RETRY_AFTER,
         )
         return Unserved(failure, attempts, final=True)
 
@@ -334,16 +344,3 @@ def _without_token(account: Account, error: AccountsError, failure: Failure | No
         return Attempt(account, failure.upstream_status or failure.status, failure)
     refusal = errors.refuse(503, str(error), code="refresh_failed", type="server_error").failure
     return Attempt(account, 503, replace(refusal, cause=Cause.ACCOUNT))
-
-
-def _newest(identity: Identity, offered: str | None) -> Identity:
-    """Our identity with the client's protocol version if that is newer."""
-    if offered and _numbers(offered) > _numbers(identity.version):
-        return replace(identity, version=offered)
-    return identity
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """`0.169.0` as numbers; () for anything else, so that it never counts as newer."""
-    parts = version.split(".")
-    return tuple(map(int, parts)) if len(parts) == 3 and all(part.isdecimal() for part in parts) else ()

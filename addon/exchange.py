@@ -13,14 +13,17 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mitmproxy import http
 from mitmproxy.net.http import status_codes
 
-from addon.dispatch import FAILURES, Call, Dispatcher, Opened, Unserved
+from addon.call import Call, Opened, Unserved
+from addon.dispatch import FAILURES, Dispatcher
 from addon.protocol import errors, sse
 from addon.protocol.errors import Cause, Failure, Refused
 from addon.protocol.output import Output
+from addon.protocol.verbatim import Verbatim
 from addon.upstream.http_sse import UpstreamError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,15 @@ DROPPED_HEADER = "x-openai-auth-dropped"
 class Exchange:
     """Answers one request with the events of one account. See virtual_server.Exchange for the members."""
 
-    def __init__(self, dispatcher: Dispatcher, call: Call, output: Output, *, http2: bool) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        call: Call,
+        output: Output,
+        *,
+        http2: bool = False,
+        chunked: bool = True,
+    ) -> None:
         self.response: http.Response | None = None
         self.chunk = b""
         self.error: str | None = None
@@ -42,7 +53,10 @@ class Exchange:
         self._call = call
         self._output = output
         self._http2 = http2
+        self._chunked = chunked and not http2
         self._opened: Opened | None = None
+        self.broken = False
+        """The answer broke off, and its last bytes say so."""
         self._ready = b""
         """Bytes that are due before anything is read."""
         self._over = False
@@ -51,6 +65,8 @@ class Exchange:
     async def open(self) -> None:
         try:
             self._opened = await self._dispatcher.open(self._call)
+            if self._opened.verbatim:
+                self._output = Verbatim(self._output)
             if self._output.stream:
                 self._ready = self._translate(self._opened.frames)
             else:
@@ -90,6 +106,11 @@ class Exchange:
             self._opened.close()
             self._opened = None
 
+    def abort(self, failure: Failure) -> bytes:
+        """End the answer where it is. Returns what tells the client of a stream."""
+        self.close()
+        return self._output.fail(failure)
+
     async def _next(self) -> bytes:
         """The client's bytes of the next chunk from upstream; may be none."""
         assert self._opened
@@ -97,6 +118,11 @@ class Exchange:
             data = await self._opened.reply.read()
         except UpstreamError as error:
             return self._break_off(error.failure)
+        if isinstance(self._output, Verbatim):
+            self._output.saw(data)
+            if not data:
+                self._complete()
+            return data
         if data:
             return self._translate(self._opened.decoder.feed(data))
         done = self._translate(self._opened.decoder.close())
@@ -135,7 +161,7 @@ class Exchange:
     def _break_off(self, failure: Failure) -> bytes:
         """The answer fails in the middle. Raises Refused where an HTTP status can still say so."""
         assert self._opened
-        self._over = True
+        self._over = self.broken = True
         self._dispatcher.interrupted(self._opened.account, failure)
         logger.warning(
             "%s broke off its answer: %s (%s)", self._opened.account.name, failure.message, self._call.manner
@@ -159,6 +185,8 @@ class Exchange:
             headers["content-type"] = "text/event-stream; charset=utf-8"
             headers["cache-control"] = "no-cache"
             headers["x-accel-buffering"] = "no"
+        if opened.verbatim:
+            headers["content-type"] = upstream.get("content-type", headers["content-type"])
         headers["x-request-id"] = (
             upstream.get("x-request-id") or upstream.get("x-oai-request-id") or new_request_id()
         )
@@ -186,6 +214,8 @@ class Exchange:
         return {DROPPED_HEADER: ",".join(names)} if names else {}
 
     def _refuse(self, failure: Failure, headers: Mapping[str, str], *, final: bool) -> None:
+        if self._call.speaks_codex and failure.cause in (Cause.MODEL, Cause.VERSION):
+            failure = replace(failure, status=400)
         self._ready = errors.body(failure)
         self._over = True
         advice = errors.headers(failure, now=time.time())
@@ -196,8 +226,10 @@ class Exchange:
     def _answer(self, status: int, headers: dict[str, str]) -> None:
         if self._over:
             headers["content-length"] = str(len(self._ready))
-        elif not self._http2:
+        elif self._chunked:
             headers["transfer-encoding"] = "chunked"
+        elif not self._http2:  # HTTP/1.0: the end of the connection is the end of the answer
+            headers["connection"] = "close"
         encoded = http.Headers([(name.encode("latin-1"), _latin(value)) for name, value in headers.items()])
         self.response = http.Response(
             http_version=b"HTTP/1.1",
@@ -226,7 +258,7 @@ def _passes(name: str) -> bool:
     name = name.lower()
     if name in ("x-codex-turn-state", "openai-model"):
         return False
-    return name.startswith(("x-codex-", "openai-")) or name == "x-reasoning-included"
+    return name.startswith(("x-codex-", "openai-", "x-ratelimit-")) or name == "x-reasoning-included"
 
 
 def _latin(value: str) -> bytes:

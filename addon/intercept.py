@@ -16,18 +16,21 @@ from typing import Any
 import orjson
 from mitmproxy import http
 
+from accounts.client_keys import NotServed
+from addon import passthrough
 from addon.exchange import new_request_id
-from addon.generation import Generation
+from addon.generation import CLIENT_KEY, Generation, client_of
+from addon.models_endpoint import ModelsEndpoint
 from addon.options import loopback
-from addon.protocol import compression, errors, routes
+from addon.protocol import compression, errors, images, routes
 from addon.protocol.errors import Refused
+from addon.protocol.real_key import bearer
 from addon.protocol.routes import Route
+from addon.response_routes import ROUTES, ResponseRoutes
 from addon.services import Services
-from addon.virtual_server import BODY_LIMIT, CLAIMED, VirtualServers
+from addon.virtual_server import BODY_LIMIT, CLAIMED, ORIGIN_FORM, VirtualServers
 
 logger = logging.getLogger(__name__)
-
-API_HOST = "api.openai.com"
 
 
 class Intercept:
@@ -36,18 +39,20 @@ class Intercept:
     def __init__(self, services: Services, servers: VirtualServers) -> None:
         self._services = services
         self._generation = Generation(services, servers)
+        self._models = ModelsEndpoint(services)
+        self._responses = ResponseRoutes(services)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if flow.is_replay or flow.error:
             return
         direct = sent_to_us(flow)
-        if not direct and flow.request.pretty_host.lower() != API_HOST:
+        if not direct and flow.request.pretty_host.lower() != passthrough.API_HOST:
             return
         if route := routes.match(flow.request.method, flow.request.path):
             flow.metadata[CLAIMED] = route.value
             flow.request.stream = False  # whatever `stream_large_bodies` says: the body is rewritten whole
-        elif direct:  # a base-URL client asks for what we do not serve: that is the real API's to answer
-            flow.request.scheme, flow.request.host, flow.request.port = "https", API_HOST, 443
+        else:
+            passthrough.take(flow, self._services.settings.unsupported, direct=direct)
 
     async def request(self, flow: http.HTTPFlow) -> None:
         if CLAIMED not in flow.metadata or flow.response:
@@ -65,6 +70,8 @@ class Intercept:
         if flow.response and CLAIMED in flow.metadata and flow.response.status_code != 101:
             # JSON answers are small and stay on the flow for the reader in mitmweb; streams are not held.
             flow.response.stream = "content-length" not in flow.response.headers
+        elif passthrough.PASSED in flow.metadata:
+            passthrough.answered(flow)
 
     async def _serve(self, flow: http.HTTPFlow) -> None:
         require_key(flow.request)
@@ -76,9 +83,25 @@ class Intercept:
             raise errors.refuse(
                 413, f"The request body is larger than {BODY_LIMIT // 2**20} MiB.", code="request_too_large"
             )
-        body = parse(flow.request)
+        route = Route(flow.metadata[CLAIMED])
         await self._services.ready()
-        await self._generation.serve(flow, Route(flow.metadata[CLAIMED]), body)
+        self._admit(flow)
+        if route in (Route.MODELS, Route.MODEL):
+            await self._models.serve(flow, route)
+            return
+        if route in ROUTES:
+            await self._responses.serve(flow, route, client_of(flow.request))
+            return
+        await self._generation.serve(flow, route, parse(flow.request))
+
+    def _admit(self, flow: http.HTTPFlow) -> None:
+        """Raises Refused for a client without a key of the list, if there is a list."""
+        try:
+            key = self._services.keys.admit(bearer(flow.request.headers["authorization"]) or "")
+        except NotServed as refusal:
+            raise errors.refuse(401, str(refusal), code="invalid_api_key") from None
+        if key:
+            flow.metadata[CLIENT_KEY] = key
 
 
 def sent_to_us(flow: http.HTTPFlow) -> bool:
@@ -86,19 +109,21 @@ def sent_to_us(flow: http.HTTPFlow) -> bool:
     client, request = flow.client_conn, flow.request
     if client.tls_established or client.sni or request.scheme != "http":
         return False
-    host = request.host.strip("[]")
-    if host == "localhost" or host == client.sockname[0] or request.port == client.sockname[1]:
+    if ORIGIN_FORM in flow.metadata:
         return True
+    # A request line with a whole URL is for a proxy, and may name it: then it is for us all the same.
+    host, port = request.host.strip("[]"), request.port
+    if port != client.sockname[1]:
+        return False
     try:
-        return loopback(host)
+        return host in ("localhost", client.sockname[0]) or loopback(host)
     except ValueError:  # a name
         return False
 
 
 def require_key(request: http.Request) -> None:
     """Raises Refused for a request without any bearer token."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if bearer(request.headers.get("authorization")) is None:
         raise errors.refuse(
             401,
             "This proxy wants an Authorization header with a bearer token. Set OPENAI_API_KEY to any value, "
@@ -108,10 +133,13 @@ def require_key(request: http.Request) -> None:
 
 
 def parse(request: http.Request) -> dict[str, Any]:
-    """The JSON object of a request's body, inflated. Raises Refused: 400, 413 or 415."""
+    """The JSON object of a request's body, inflated; an upload as its JSON. Raises Refused: 400, 413 or 415."""
     content = compression.decode(
         request.raw_content or b"", request.headers.get("content-encoding", "identity"), BODY_LIMIT
     )
+    kind = request.headers.get("content-type", "")
+    if kind.lower().startswith("multipart/form-data"):
+        return images.form(content, kind)
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:

@@ -1,8 +1,11 @@
 """The proxy as a list of addons: `mitmdump -s addon/main.py`. What each one does stands in its own file."""
 
+from addon.commands import Commands
 from addon.intercept import Intercept
+from addon.logs import Logs
 from addon.options import Options
 from addon.own_ca import OwnCa
+from addon.policy_commands import PolicyCommands
 from addon.services import Services
 from addon.virtual_server import VirtualServers
 
@@ -10,4 +13,13 @@ options = Options()
 services = Services(options)
 servers = VirtualServers()
 
-addons = [options, OwnCa(), services, servers, Intercept(services, servers)]
+addons = [
+    options,
+    Logs(options, services),
+    OwnCa(),
+    services,
+    servers,
+    Intercept(services, servers),
+    PolicyCommands(services),
+    Commands(services, options),
+]

@@ -6,7 +6,7 @@ digest of every ciphertext is remembered with its account, here for speed and in
 processes; before a request goes to an account, what others made is taken out. Unknown origin is sent as it is.
 """
 
-import logging
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -15,10 +15,11 @@ from accounts.models import Account
 from addon.background import Background
 from addon.protocol import codex_request
 
-logger = logging.getLogger(__name__)
-
 KEPT = 50_000
 """Digests held in memory: some megabytes, days of work."""
+
+WRITE_DELAY = 1.0
+"""Seconds for which new digests are gathered before they are written; a killed process forgets so much."""
 
 
 class Ledger(Protocol):
@@ -35,6 +36,8 @@ class Provenance:
         self._ledger = ledger
         self._background = background
         self._owners: OrderedDict[str, str | None] = OrderedDict()
+        self._unwritten: dict[str, list[str]] = {}  # by account id
+        self._writer: asyncio.Task[None] | None = None
 
     async def foreign(self, digests: list[str], account: Account) -> list[str]:
         """Those of `digests` that another account made."""
@@ -47,10 +50,30 @@ class Provenance:
 
     def remember(self, items: list[dict[str, Any]], account: Account) -> None:
         """The account's answer held these output items."""
-        if digests := codex_request.ciphertexts({"input": items}):
-            for digest in digests:
-                self._keep(digest, account.id)
-            self._background.start(self._ledger.remember(digests, account.id))
+        digests = codex_request.ciphertexts({"input": items})
+        if not digests:
+            return
+        for digest in digests:
+            self._keep(digest, account.id)
+        self._unwritten.setdefault(account.id, []).extend(digests)
+        if self._writer is None:
+            self._writer = self._background.start(self._write_later())
+
+    async def close(self) -> None:
+        """Write what is left."""
+        if self._writer:
+            self._writer.cancel()
+        await self._write()
+
+    async def _write_later(self) -> None:
+        await asyncio.sleep(WRITE_DELAY)
+        self._writer = None
+        await self._write()
+
+    async def _write(self) -> None:
+        unwritten, self._unwritten = self._unwritten, {}
+        for account, digests in unwritten.items():
+            await self._ledger.remember(digests, account)
 
     def _keep(self, digest: str, account: str | None) -> None:
         self._owners[digest] = account

@@ -8,23 +8,28 @@ The rule: neither the request nor the attempt carries a token. They show what wa
 """
 
 import asyncio
+from urllib.parse import urlsplit
 
 from mitmproxy import ctx, http
 from mitmproxy.connection import Server
 
-from addon.dispatch import Attempt
+from addon.call import Attempt
 from addon.protocol import errors
 from addon.virtual_server import CLAIMED
 
 
 def show(request: http.Request, url: str, headers: dict[str, str], body: bytes) -> None:
     """Replace a client's request by the one that goes upstream; `headers` are those without the account's."""
-    request.method = "POST"
-    request.url = url
-    request.headers = http.Headers(
-        [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    )
-    request.content = body
+    parts = urlsplit(url)
+    shown = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    shown += [(b"host", parts.netloc.encode()), (b"content-length", b"%d" % len(body))]
+    data = (
+        request.data
+    )  # the setters of a request keep its headers in step, at some cost; here they are all new
+    data.method, data.scheme, data.path = b"POST", parts.scheme.encode(), parts.path.encode()
+    data.host, data.port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    data.authority = b""
+    data.headers, data.content = http.Headers(shown), body
 
 
 def failed_attempt(flow: http.HTTPFlow, attempt: Attempt) -> http.HTTPFlow:

@@ -11,11 +11,14 @@ The rule: a proxy that cannot open its store still answers, and says why.
 import asyncio
 import logging
 import platform
+from contextlib import AsyncExitStack
+from functools import cache
 from importlib.metadata import version
 
 from mitmproxy import ctx
 
 from accounts import paths
+from accounts.client_keys import ClientKeys
 from accounts.models import AccountsError
 from accounts.oauth import Issuer
 from accounts.pool import AccountPool
@@ -24,12 +27,17 @@ from accounts.settings import Settings
 from accounts.store import Store
 from accounts.tokens import Tokens
 from addon.background import Background
+from addon.continuity import Continuity
+from addon.detached import Running
 from addon.dispatch import Dispatcher
 from addon.options import Options
 from addon.protocol import errors
 from addon.protocol.codex_request import Identity
 from addon.provenance import Provenance
+from addon.quota_service import QuotaService
 from addon.sessions import Sessions
+from addon.stored import Stored
+from addon.upstream.catalogue import Catalogue
 from addon.upstream.http_sse import Upstream
 
 logger = logging.getLogger(__name__)
@@ -46,7 +54,14 @@ class Services:
         self._trouble = ""
         self.dispatcher: Dispatcher
         self.sessions: Sessions
+        self.stored: Stored
+        self.continuity = Continuity()
+        self.detached = Running()
         self.pool: AccountPool
+        self.keys: ClientKeys
+        self.store: Store
+        self.quota: QuotaService
+        self.catalogue: Catalogue
 
     @property
     def settings(self) -> Settings:
@@ -86,38 +101,62 @@ class Services:
         self._trouble = trouble
 
     async def _open(self) -> None:
+        """Open everything in order, serve until told to stop, and close in the reverse order."""
         settings = self.settings
-        store = await Store.open(paths.state_folder(), keyring=paths.home() is None)
-        try:
-            async with Upstream(
-                connect_timeout=settings.connect_timeout,
-                idle_timeout=settings.idle_timeout,
-                proxy=settings.upstream_proxy,
-            ) as upstream:
-                background = Background()
-                issuer = Issuer(upstream.session, settings.issuer_url, user_agent=self.identity().user_agent)
-                self.pool = AccountPool(
-                    store, Tokens(store, issuer), lambda: Policy.from_settings(self.settings)
+        async with AsyncExitStack() as opened:
+            store = self.store = await Store.open(paths.state_folder(), keyring=paths.home() is None)
+            opened.push_async_callback(store.close)
+            upstream = await opened.enter_async_context(
+                Upstream(
+                    connect_timeout=settings.connect_timeout,
+                    idle_timeout=settings.idle_timeout,
+                    proxy=settings.upstream_proxy,
                 )
-                self.sessions = Sessions(store.thread_id)
-                self.dispatcher = Dispatcher(
-                    pool=self.pool,
-                    upstream=upstream,
-                    url=lambda: self.settings.responses_url,
-                    identity=self.identity,
-                    fallback_on=lambda: self.settings.fallback_on,
-                    sessions=self.sessions,
-                    provenance=Provenance(store, background),
-                )
-                await self.pool.start()
-                self._settled.set()
-                try:
-                    await self._stop.wait()
-                finally:
-                    await background.finish()
-                    await self.pool.close()
-        finally:
-            await store.close()
+            )
+            background = Background()
+            opened.push_async_callback(background.finish)
+            agent = self.identity().user_agent
+            issuer = Issuer(upstream.session, settings.issuer_url, user_agent=agent)
+            policy = lambda: Policy.from_settings(self.settings)  # noqa: E731
+            self.pool = AccountPool(store, Tokens(store, issuer), policy)
+            opened.push_async_callback(self.pool.close)
+            await self.pool.start()
+            self.keys = ClientKeys(store)
+            opened.push_async_callback(self.keys.close)
+            await self.keys.start()
+            self.catalogue = Catalogue(
+                upstream.session,
+                self.pool,
+                accounts=lambda: self.pool.accounts,
+                url=lambda: f"{self.settings.backend_url}/codex/models",
+                identity=self.identity,
+            )
+            opened.push_async_callback(self.catalogue.close)
+            self.stored = Stored(store, background, lambda: self.settings)
+            opened.push_async_callback(self.stored.close)
+            self.stored.start()
+            provenance = Provenance(store, background)
+            opened.push_async_callback(provenance.close)
+            opened.push_async_callback(self.detached.close)
+            self.quota = QuotaService(
+                store, self.pool, upstream.session, lambda: self.settings, user_agent=agent
+            )
+            opened.push_async_callback(self.quota.close)
+            self.quota.start()
+            self.sessions = Sessions(store.thread_id)
+            self.dispatcher = Dispatcher(
+                pool=self.pool,
+                upstream=upstream,
+                url=lambda: self.settings.responses_url,
+                identity=self.identity,
+                fallback_on=lambda: self.settings.fallback_on,
+                sessions=self.sessions,
+                provenance=provenance,
+                catalogue=self.catalogue,
+                openai_url=lambda: self.settings.openai_url,
+            )
+            self._settled.set()
+            await self._stop.wait()
 
     def identity(self) -> Identity:
         """How we name ourselves to the backend."""
@@ -130,6 +169,7 @@ class Services:
         )
 
 
+@cache  # asked for with every request, and made from files
 def user_agent(originator: str) -> str:
     """`<originator>/<our version> (<system> <release>; <machine>)`, the official client's form."""
     system = f"{platform.system()} {platform.release()}; {platform.machine()}"

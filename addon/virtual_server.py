@@ -18,7 +18,7 @@ What this relies on in mitmproxy is pinned by tests/test_mitmproxy_contract.py.
 import asyncio
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +26,13 @@ from mitmproxy import ctx, http
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import GetHttpConnection, GetHttpConnectionCompleted, HttpLayer, HttpStream
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
+    HttpLayer,
+    HTTPMode,
+    HttpStream,
+)
 from mitmproxy.proxy.layers.http._base import HttpConnection, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
@@ -48,6 +54,9 @@ VIRTUAL = "openai-auth"
 
 CLAIMED = "openai_auth_route"
 """The flow's metadata member that names the route we serve it by."""
+
+ORIGIN_FORM = "openai_auth_origin_form"
+"""The metadata member of a flow whose request line named a path only: its client takes us for the server."""
 
 BODY_LIMIT = 64 * 2**20
 """Bytes of a request body kept as they came; what comes after is let go and the client gets a 413."""
@@ -78,14 +87,6 @@ class Exchange(Protocol):
 
 
 @dataclass
-class ExchangeStartHook(commands.StartHook):
-    """The request is complete: start pumping. Carries no Flow, or mitmproxy would fire `update` as well."""
-
-    server: "VirtualServer"
-    blocking = False
-
-
-@dataclass
 class Pumped(events.Event):
     """From the pump: the exchange has the next thing for its server."""
 
@@ -95,10 +96,17 @@ class Pumped(events.Event):
 class VirtualServer(HttpConnection):
     """One request, answered by an exchange."""
 
-    def __init__(self, context: Context, exchange: Exchange, siblings: dict[Connection, layer.Layer]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        exchange: Exchange,
+        siblings: dict[Connection, layer.Layer],
+        start: "Callable[[VirtualServer], None]",
+    ) -> None:
         super().__init__(context, context.server)
         self.exchange = exchange
         self.siblings = siblings
+        self.start = start
         self.stream_id = 0
         self.pump: asyncio.Task[None] | None = None
         self.room = asyncio.Event()
@@ -114,7 +122,7 @@ class VirtualServer(HttpConnection):
         elif isinstance(event, RequestEndOfMessage):
             if not self.stream_id:
                 self.stream_id = event.stream_id
-                yield ExchangeStartHook(self)
+                self.start(self)  # not by a hook: a hook asks every addon, and this concerns one
         elif isinstance(event, RequestProtocolError):  # the client is gone
             self.finish()
 
@@ -158,6 +166,16 @@ class VirtualServer(HttpConnection):
 class VirtualStream(HttpStream):
     """HttpStream whose claimed flows are never streamed to a server by a size option, and never grow past the limit."""
 
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        # The one place where a request line can still be seen as it came: later it always has a host.
+        data = self.flow.request
+        if request and self.mode is HTTPMode.regular and not data.host and data.method != "CONNECT":
+            self.flow.metadata[ORIGIN_FORM] = True
+            if not data.host_header:  # HTTP/1.0, or a stray preface: it can only mean us
+                data.data.host, data.data.port = self.context.client.sockname[:2]
+                data.scheme = "http"
+        return (yield from super().check_invalid(request))
+
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         if CLAIMED not in self.flow.metadata:
             return (yield from super().check_body_size(request))
@@ -170,7 +188,7 @@ class VirtualStream(HttpStream):
 class VirtualHttpLayer(HttpLayer):
     """HttpLayer that hands our flows a VirtualServer and leaves all others alone."""
 
-    exchanges: dict[str, Exchange]
+    addon: "VirtualServers"
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         self.streams[stream_id] = VirtualStream(self.context.fork(), stream_id)
@@ -184,8 +202,9 @@ class VirtualHttpLayer(HttpLayer):
         context.server = Server(address=event.address)
         context.server.state = ConnectionState.OPEN
         context.server.timestamp_start = time.time()
-        exchange = self.exchanges.pop(event.via[1][0])
-        self.connections[context.server] = VirtualServer(context, exchange, self.connections)
+        exchange = self.addon.exchanges.pop(event.via[1][0])
+        server = VirtualServer(context, exchange, self.connections, self.addon.start)
+        self.connections[context.server] = server
         stream = self.command_sources.pop(event)
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (context.server, None)))
 
@@ -230,7 +249,7 @@ class VirtualServers:
         for candidate in [*nextlayer.context.layers, nextlayer.layer]:
             if type(candidate) is HttpLayer:
                 candidate.__class__ = VirtualHttpLayer
-                candidate.exchanges = self.exchanges  # type: ignore[attr-defined]  # of the class it now has
+                candidate.addon = self  # type: ignore[attr-defined]  # of the class it now has
 
     def error(self, flow: http.HTTPFlow) -> None:
         if exchange := self.exchanges.pop(
@@ -238,9 +257,11 @@ class VirtualServers:
         ):  # the client left before we were asked for a connection
             exchange.close()
 
-    def exchange_start(self, server: VirtualServer) -> None:
+    def start(self, server: VirtualServer) -> None:
+        """The request is complete: begin to pump, once the layers are done with this event."""
         self.servers.add(server)
-        server.pump = asyncio.create_task(self.pump(server), name=f"exchange {server.stream_id}")
+        loop = asyncio.get_running_loop()
+        server.pump = asyncio.Task(self.pump(server), loop=loop, name=f"exchange {server.stream_id}")
 
     async def pump(self, server: VirtualServer) -> None:
         """Move one exchange's answer to its client."""

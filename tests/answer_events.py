@@ -158,3 +158,8 @@ def text_of(response: Event) -> str:
 
 def deltas_of(events: Iterable[Event], type: str = "response.output_text.delta") -> str:
     return "".join(event["delta"] for event in events if event["type"] == type)
+
+
+def types(events: Iterable[Event]) -> list[str]:
+    """The types, without the prefix they share."""
+    return [event["type"].removeprefix("response.") for event in events]

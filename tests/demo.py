@@ -85,7 +85,7 @@ class Demo:
 
 
 def step(text: str) -> None:
-    console.print(f"[bold cyan]▸[/] [bold]{text}[/]")
+    console.print(f"[bold cyan]▸[/] [bold]{text}[/]", soft_wrap=True)
 
 
 async def main() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from mitmproxy import options
 from mitmproxy.addons.next_layer import NextLayer
 from mitmproxy.connection import Server
-from mitmproxy.proxy import commands
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
     HttpLayer,
@@ -78,14 +77,6 @@ def test_the_connection_handler_takes_events_and_drains() -> None:
     assert parameters(ConnectionHandler.server_event) == ["self", "event"]
     assert inspect.iscoroutinefunction(ConnectionHandler.server_event)
     assert inspect.iscoroutinefunction(ConnectionHandler.drain_writers)
-
-
-def test_a_hook_is_named_after_its_class() -> None:
-    from addon.virtual_server import ExchangeStartHook
-
-    assert ExchangeStartHook.name == "exchange_start"
-    assert commands.StartHook.blocking
-    assert not ExchangeStartHook.blocking
 
 
 async def test_the_addons_have_their_names_and_come_in_this_order(tmp_path: Path) -> None:

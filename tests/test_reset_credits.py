@@ -56,7 +56,7 @@ class Memory:
         self.records[account_id] = Record(standing, record.outcome)
         return standing
 
-    async def clear(self, account_id: str, outcome: Outcome) -> None:
+    async def clear(self, account_id: str, attempt: Attempt, outcome: Outcome) -> None:
         self.records[account_id] = Record(None, outcome)
 
     @property

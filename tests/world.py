@@ -42,6 +42,7 @@ class World:
         return {
             "OPENAI_AUTH_BACKEND_URL": self.fake.backend_url,
             "OPENAI_AUTH_ISSUER_URL": self.fake.issuer_url,
+            "OPENAI_AUTH_QUOTA_POLL": "false",  # requests are what is counted; tests of polling turn it on
         }
 
     async def know(

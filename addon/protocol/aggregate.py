@@ -13,67 +13,27 @@ and not half an answer.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from addon.protocol import errors, output_items, response_object
 from addon.protocol.asked import Asked
 from addon.protocol.errors import Failure, ProtocolError
-from addon.protocol.parts import DELTAS, DONES, OUTPUT_TEXT, Kind, Part, fill, kind_of_call, kind_of_part
+from addon.protocol.parts import (
+    CONTENT_PART,
+    DELTAS,
+    DONES,
+    OUTPUT_TEXT,
+    Kind,
+    kind_of_part,
+)
+from addon.protocol.slots import Slot, Touched
 from addon.protocol.sse import Frame, dumps
+
+__all__ = ["FAILED", "LIFECYCLE", "TERMINAL", "Aggregate", "ResponsesObject", "Slot", "Touched"]
 
 TERMINAL = frozenset({"response.completed", "response.done", "response.incomplete"})
 FAILED = frozenset({"response.failed", "error"})
 LIFECYCLE = frozenset({"response.created", "response.in_progress", "response.queued"})
-
-
-class Slot:
-    """One output item: `item` as it was announced, and once `done` as it is. `number` is the backend's index."""
-
-    __slots__ = ("done", "index", "item", "number", "order", "parts")
-
-    def __init__(self, item: dict[str, Any], number: int, order: int) -> None:
-        self.item = item
-        self.number = number
-        self.order = order
-        self.index: int | None = None
-        """Where the client sees it; set by whoever shows it."""
-        self.done = False
-        self.parts: dict[tuple[str, int], Part] = {}
-
-    @property
-    def type(self) -> str:
-        """The item's type."""
-        kind: str = self.item["type"]
-        return kind
-
-    def part(self, kind: Kind, number: int) -> Part:
-        """The text of that kind and number, made if it is new."""
-        key = (kind.name, number)
-        if key not in self.parts:
-            self.parts[key] = Part(kind, number)
-        return self.parts[key]
-
-    @property
-    def settled(self) -> bool:
-        """True if nothing is missing although the done event is: every text was finished by its own."""
-        if kind_of_call(self.type) is not None and (not self.parts or not output_items.call_key(self.item)):
-            return False
-        return all(part.final is not None for part in self.parts.values())
-
-    def close(self, item: dict[str, Any], status: str | None = None) -> None:
-        """Makes the item what its done event says."""
-        item = fill(output_items.with_identity(item, self.item), list(self.parts.values()))
-        if status and item.get("status") in (None, "in_progress"):
-            item["status"] = status
-        self.item = item
-        self.done = True
-
-
-class Touched(NamedTuple):
-    """The slot that an event was about, and the text in it."""
-
-    slot: Slot
-    part: Part | None = None
 
 
 class Aggregate:
@@ -133,7 +93,7 @@ class Aggregate:
         elif kind == "response.output_item.done":
             return self._item_done(event)
         elif kind.startswith(("response.content_part.", "response.reasoning_summary_part.")):
-            return self._part(event, finished=kind.endswith(".done"))
+            return self._part(kind, event)
         elif kind == "response.output_text.annotation.added":
             return self._annotation(event)
         elif isinstance(event.get("output_index"), int):
@@ -225,12 +185,15 @@ class Aggregate:
             return None
         return Touched(slot, slot.part(kind, _number(event, kind.index) or 0 if kind.index else 0))
 
-    def _part(self, event: dict[str, Any], *, finished: bool) -> Touched | None:
+    def _part(self, name: str, event: dict[str, Any]) -> Touched | None:
         part = event.get("part")
         kind = kind_of_part(part) if isinstance(part, dict) else None
         if kind is None:
-            slot = self._by_number(_number(event, "output_index"))
+            slot = self._by_number(_number(event, "output_index")) if name.startswith(CONTENT_PART) else None
             return Touched(slot) if slot and not slot.done else None
+        if not name.startswith(kind.part_event or CONTENT_PART):
+            return None
+        finished = name.endswith(".done")
         touched = self._text(kind, event)
         if touched and touched.part and isinstance(part, dict):
             text = part.get(kind.member)
@@ -278,7 +241,7 @@ class Aggregate:
         free = list(self.slots)
         more = len(items) > len(self.slots)
         for number, item in enumerate(items):
-            slot = next((slot for slot in free if _same(slot.item, item)), None) or next(
+            slot = next((slot for slot in free if slot.goes_by(item)), None) or next(
                 (slot for slot in free if slot.number == number and slot.type == item["type"]), None
             )
             if slot is not None:
@@ -295,7 +258,7 @@ class Aggregate:
     def _open(self, item: dict[str, Any], number: int | None) -> Slot:
         if number is None:
             number = max((slot.number for slot in self.slots), default=-1) + 1
-        kind = item["type"]
+        kind, named = item["type"], item
         # Two items of one identity make the SDK's stream helper give up.
         if not output_items.item_key(item) or any(slot.item["id"] == item["id"] for slot in self.slots):
             item = {**item, "id": output_items.new_id(kind)}
@@ -303,23 +266,26 @@ class Aggregate:
         if call_id and kind in output_items.CLIENT_CALLS:
             twins = sum(call_id == slot.item.get("call_id") for slot in self.slots if slot.type == kind)
             if twins:
-                item["call_id"] = f"{call_id}_{twins}"
+                item = {**item, "call_id": f"{call_id}_{twins}"}
         slot = Slot(item, number, len(self.slots))
+        slot.name(named)
         self.slots.append(slot)
         return slot
 
     def _find(self, kind: str, number: int | None, named: dict[str, Any]) -> Slot | None:
         """The slot an event means: the open one at that index, else the one of that id, else the only open one."""
         known: Slot | None = None
+        nameless = output_items.item_key(named) is None and output_items.call_key(named) is None
         for slot in reversed(self.slots):
             if slot.type != kind:
                 continue
-            if not slot.done and (
-                slot.number == number or (number is None and not output_items.item_key(named))
-            ):
-                return slot
-            if known is None and (_same(slot.item, named) or (slot.number == number and not _names(named))):
+            if not slot.done and (slot.number == number or (number is None and nameless)):
                 known = slot
+                break
+            if known is None and (slot.goes_by(named) or (slot.number == number and nameless)):
+                known = slot
+        if known is not None:
+            known.name(named)
         return known
 
     def _by_number(self, number: int | None) -> Slot | None:
@@ -374,16 +340,6 @@ class ResponsesObject:
 
 def _client_order(slot: Slot) -> tuple[int, int]:
     return (slot.number if slot.index is None else slot.index, slot.order)
-
-
-def _same(item: dict[str, Any], named: dict[str, Any]) -> bool:
-    """True if both name the same id, or the same call."""
-    item_id, call_id = output_items.item_key(named), output_items.call_key(named)
-    return bool((item_id and item.get("id") == item_id) or (call_id and item.get("call_id") == call_id))
-
-
-def _names(named: dict[str, Any]) -> bool:
-    return output_items.item_key(named) is not None or output_items.call_key(named) is not None
 
 
 def _number(event: dict[str, Any], member: str) -> int | None:

@@ -60,14 +60,15 @@ class _Told:
     """
 
     slot: Slot
-    pieces: dict[tuple[Kind, int], list[str]] = field(default_factory=dict)
+    pieces: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
     call: Call | None = None
     wrapped: bool = False
     finished: bool = False
 
     def of(self, kind: Kind) -> str:
-        return "".join("".join(pieces) for (told, _), pieces in self.pieces.items() if told is kind)
+        """All that was told of that kind."""
+        return "".join("".join(pieces) for (name, _), pieces in self.pieces.items() if name == kind.name)
 
 
 class Reader:
@@ -99,9 +100,8 @@ class Reader:
         elif slot.done:
             self._complete(told)
         elif part is not None:
-            self._tell_texts(
-                told, part.kind, [(part.number, part.text)], told.pieces.get((part.kind, part.number))
-            )
+            before = told.pieces.get((part.kind.name, part.number), [])
+            self._tell_texts(told, part.kind, [(part.number, part.text)], before)
         else:
             self._announce(told)
 
@@ -152,9 +152,9 @@ class Reader:
         """Tells a piece of a text."""
         if not piece:
             return
-        pieces = told.pieces.get((kind, at))
+        pieces = told.pieces.get((kind.name, at))
         if pieces is None:
-            pieces = told.pieces[kind, at] = []
+            pieces = told.pieces[kind.name, at] = []
         if kind is OUTPUT_TEXT:
             if told is not self._speaking:
                 if self._length:
@@ -191,7 +191,7 @@ class Reader:
             if known is not None:
                 self._tell(told, kind, at, text[known:])
                 known = max(0, known - len(text))
-            elif (kind, at) not in told.pieces:
+            elif (kind.name, at) not in told.pieces:
                 self._tell(told, kind, at, text)
 
     def _say(self, piece: str) -> None:

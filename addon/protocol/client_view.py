@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 from addon.protocol import output_items, sse
-from addon.protocol.aggregate import Aggregate, Slot
+from addon.protocol.aggregate import Aggregate
 from addon.protocol.asked import Asked
 from addon.protocol.parts import OUTPUT_TEXT, Kind, Part, kind_of_call, texts
+from addon.protocol.slots import Slot
 from addon.protocol.sse import Frame
 
 ADDED = "response.output_item.added"
@@ -118,6 +119,7 @@ class ClientView:
             self.announce(slot)
         self._finish_texts(slot)
         self._items[slot.order].done = True
+        slot.parts.clear()  # the item has the texts now; a long answer need not be kept twice
         item = output_items.with_client_name(slot.item, self._asked.tool_names)
         self.send({**(event or {"type": DONE}), "output_index": slot.index, "item": item}, frame)
 
@@ -157,8 +159,8 @@ class ClientView:
             return
         body = {**part.body, part.kind.member: ""}
         if event is not None:
-            body = {**body, **event["part"], part.kind.member: ""}
-            body = event["part"] if body == {**body, **event["part"]} else body
+            given = event["part"]
+            body = given if given.get(part.kind.member) == "" else {**body, **given, part.kind.member: ""}
         event = event or {"type": f"{part.kind.part_event}.added"}
         self.send({**self.placed(event, slot, part), "part": body}, frame)
 

@@ -161,7 +161,7 @@ def _may_retry(cause: Cause, wait: float | None) -> bool:
 
 _SECRETS = re.compile(
     r"""
-      [\w.+-]+@[\w-]+(?:\.[\w-]+)+                # e-mail address
+      (?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+    # e-mail address; looks back, else long words cost n²
     | \beyJ[\w-]{8,}(?:\.[\w-]*){0,4}             # JSON web token
     | (?<=bearer\ )(?=\S*\d)[\w.~+/-]{6,}=*       # whatever stands after "Bearer"
     | \b(?:sk|sess|rt|at)-[\w-]{12,}              # API key, session key

@@ -81,6 +81,8 @@ def with_identity(item: dict[str, Any], known: Mapping[str, Any]) -> dict[str, A
     for member in ("id", "call_id"):
         if known.get(member):
             result[member] = known[member]
+    if not known.get("call_id") and known["type"] not in CLIENT_CALLS:
+        result.pop("call_id", None)
     for member in ("name", "namespace"):
         if known.get(member) and not item.get(member):
             result[member] = known[member]

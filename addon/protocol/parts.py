@@ -14,6 +14,8 @@ from typing import Any
 
 from addon.protocol.failure import ProtocolError
 
+CONTENT_PART = "response.content_part"
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -43,10 +45,8 @@ class Kind:
         return self.index is None
 
 
-OUTPUT_TEXT = Kind(
-    "output_text", "message", "response.output_text", "content_index", "text", "response.content_part"
-)
-REFUSAL = Kind("refusal", "message", "response.refusal", "content_index", "refusal", "response.content_part")
+OUTPUT_TEXT = Kind("output_text", "message", "response.output_text", "content_index", "text", CONTENT_PART)
+REFUSAL = Kind("refusal", "message", "response.refusal", "content_index", "refusal", CONTENT_PART)
 REASONING = Kind("reasoning_text", "reasoning", "response.reasoning_text", "content_index", "text", None)
 SUMMARY = Kind(
     "summary_text",

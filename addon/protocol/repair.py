@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from addon.protocol.aggregate import FAILED, LIFECYCLE, TERMINAL, Aggregate, Slot, Touched
+from addon.protocol.aggregate import FAILED, LIFECYCLE, TERMINAL, Aggregate
 from addon.protocol.asked import Asked
 from addon.protocol.client_view import ADDED, DONE, ClientView, can_be_announced
 from addon.protocol.errors import Failure, error_object
 from addon.protocol.parts import DELTAS, DONES, OUTPUT_TEXT, Part
+from addon.protocol.slots import Slot, Touched
 from addon.protocol.sse import Frame
 
 _ANNOTATION = "response.output_text.annotation.added"

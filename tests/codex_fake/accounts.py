@@ -67,7 +67,7 @@ class FakeAccount(Scripted):
         self.email = email or f"{name}@example.com"
         self.user_id = f"user-{name}"
         self.models: dict[str, catalogue.Model] = dict(catalogue.MODELS)
-        self.requests: list[Seen] = []
+        self.requests: list[Seen] = []  # but model lists and usage: those are in `CodexFake.seen(route)`
         self.refuses: set[str] = set()  # body members refused by name, dotted paths too
         self.id_demanded: set[str] = set()  # item types that are refused without an id
         self.refuses_developer = False

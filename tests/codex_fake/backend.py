@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _NO_TYPE = "x-fake-no-content-type"  # never leaves: taken out again just before the headers are written
+ASKED_BESIDE = frozenset({"models", "usage"})  # whenever a proxy likes: not among an account's requests
 _COOKIE = "__cf_bm=fake.{}; path=/; domain=.chatgpt.com; HttpOnly; Secure; SameSite=None"
 
 
@@ -64,7 +65,7 @@ class Backend:
     def remember(self, account: FakeAccount, seen: Seen) -> None:
         """The request is known to be this account's."""
         seen.account = account.name
-        if self.fake.recording:
+        if self.fake.recording and seen.route not in ASKED_BESIDE:
             account.requests.append(seen)
 
     def authenticate(self, request: web.Request) -> FakeAccount:

@@ -1,0 +1,90 @@
+"""What a command needs to speak to the backend: one HTTP session, tokens, usage polls, reset credits.
+
+The one idea: the same parts that a running proxy uses, put together for the length of one command over the
+open store. The rule that must not be broken: what is learned here (numbers, lifted marks, renewed tokens) goes
+into the store before it is shown, so that every process sees it.
+"""
+
+from __future__ import annotations
+
+import platform
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import aiohttp
+import certifi
+
+from accounts import quota
+from accounts.models import Account, Mark, Quota
+from accounts.oauth import Issuer
+from accounts.quota_records import Observations
+from accounts.reset_credits import ResetCredits
+from accounts.reset_records import ResetRecords
+from accounts.settings import Settings
+from accounts.store import Store
+from accounts.tokens import Tokens
+from accounts.usage import Poller
+from accounts.wham import Wham
+
+DISTRIBUTION = "openai-auth-proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """The parts; valid inside `connect`."""
+
+    poller: Poller
+    resets: ResetCredits
+    records: ResetRecords
+
+
+@asynccontextmanager
+async def connect(store: Store, settings: Settings) -> AsyncIterator[Online]:
+    """Opens the way to the backend that the settings name. Nothing is sent before a part is used."""
+    agent = user_agent(settings)
+    async with session(settings) as http:
+        tokens = Tokens(store, Issuer(http, settings.issuer_url, user_agent=agent))
+        wham = Wham(http, settings.backend_url, user_agent=agent)
+
+        async def save(account: Account, numbers: Quota) -> None:
+            await keep(store, account, numbers)
+
+        records = ResetRecords(store)
+        try:
+            yield Online(Poller(wham, tokens, save), ResetCredits(wham, tokens, records), records)
+        finally:
+            await tokens.close()
+
+
+async def keep(store: Store, account: Account, numbers: Quota) -> None:
+    """Stores a fresh snapshot; one that shows no used-up window lifts the account's mark."""
+    marks: Mapping[str, Mark | None] = {account.id: None} if quota.lifts_mark(numbers) else {}
+    await store.observe(Observations(quotas={account.id: numbers}, marks=marks))
+
+
+def session(settings: Settings) -> aiohttp.ClientSession:
+    """A session that trusts the system's roots and certifi's, and goes through our own proxy setting only.
+
+    HTTPS_PROXY is not looked at: in this environment it may well name ourselves.
+    """
+    tls = ssl.create_default_context()
+    tls.load_verify_locations(certifi.where())
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=tls),
+        trust_env=False,
+        proxy=settings.upstream_proxy,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def user_agent(settings: Settings) -> str:
+    """The configured one, else `<originator>/<our version> (<system> <release>; <machine>)`, the official
+    client's form.
+    """
+    if settings.identity.user_agent:
+        return settings.identity.user_agent
+    system = f"{platform.system()} {platform.release()}; {platform.machine()}"
+    return f"{settings.identity.originator}/{version(DISTRIBUTION)} ({system})"

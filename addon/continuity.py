@@ -1,0 +1,80 @@
+"""
+What the model thought and searched, for clients that cannot send it back.
+
+A Chat Completions client has no place for reasoning, and no client ever saw the searches of our anchor. Both belong to
+the prefix that the backend has cached. They are kept here by what does come back, the id of a tool call or the item
+that followed, and are put in again where they were.
+
+The rule: memory only, within one conversation, bounded. What is missing costs thought and cache, never an answer; and
+who may read a ciphertext is provenance's business: what another account made is taken out on the way.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from addon.protocol import chat_reasoning
+from addon.protocol.output import Output
+from addon.protocol.search_replay import Lookup, replay_key
+
+MAX_COUNT = 10_000
+MAX_BYTES = 64 * 2**20
+"""Of JSON, over all conversations."""
+MAX_AGE = 24 * 3600.0
+"""Seconds since it was last sent back."""
+
+Item = dict[str, Any]
+
+
+class Continuity:
+    """Hidden items by conversation and by what they led to."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[tuple[str, str, str], tuple[list[Item], int, float]] = OrderedDict()
+        self._bytes = 0
+
+    def remember(self, session: str, output: Output) -> None:
+        """Keep what the client of this answer did not get, or may not send back."""
+        for call_id, items in chat_reasoning.claims(output.items).items():
+            self._keep((session, "call", call_id), items)
+        for key, items in hidden_searches(output).items():
+            self._keep((session, "search", key), items)
+
+    def thoughts(self, session: str) -> Lookup:
+        """Finds by the id of a tool call what led to it; for `chat_reasoning.insert`."""
+        return lambda call_id: self._found((session, "call", call_id))
+
+    def searches(self, session: str) -> Lookup:
+        """Finds by the key of an item the searches before it; for `search_replay.restore_hidden`."""
+        return lambda key: self._found((session, "search", key))
+
+    def _found(self, key: tuple[str, str, str]) -> list[Item]:
+        known = self._kept.pop(key, None)
+        if known is None:
+            return []
+        items, size, used_at = known
+        now = self._clock()
+        if now - used_at > MAX_AGE:
+            self._bytes -= size
+            return []
+        self._kept[key] = (items, size, now)
+        return items
+
+    def _keep(self, key: tuple[str, str, str], items: list[Item]) -> None:
+        if key in self._kept:
+            self._bytes -= self._kept.pop(key)[1]
+        size = len(orjson.dumps(items))
+        self._kept[key] = (items, size, self._clock())
+        self._bytes += size
+        while len(self._kept) > MAX_COUNT or self._bytes > MAX_BYTES:
+            self._bytes -= self._kept.popitem(last=False)[1][1]
+
+
+def hidden_searches(output: Output) -> dict[str, list[Item]]:
+    """The searches of an answer that its client does not see, by the key of the item they stand before."""
+    runs = ((replay_key(follower) if follower else None, run) for run, follower in output.hidden)
+    return {key: run for key, run in runs if key is not None}
