@@ -268,7 +268,7 @@ class Dispatcher:
             return
         now = time.time()
         until = quota.mark_until(
-            now, reset=failure.reset(now), label=None, quota=self.pool.quotas.get(account.id)
+            now, reset=failure.reset(now), label=failure.window, quota=self.pool.quotas.get(account.id)
         )
         self.pool.mark(account, Mark(until=until, reason=failure.code or "rate_limit_exceeded"))
 

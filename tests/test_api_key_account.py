@@ -279,9 +279,11 @@ async def test_the_key_goes_to_the_real_api_only_and_stands_nowhere_else(tmp_pat
         async with here.client() as client:
             await client.responses.create(model=MODEL, input="hello")
             assert (await client.models.list()).data
-        async with here.start_proxy("-w", str(flows), OPENAI_AUTH_OPENAI_URL=real.url) as other:
-            async with here.client(proxy=other) as client:
-                await client.responses.create(model=MODEL, input="hello")
+        async with (
+            here.start_proxy("-w", str(flows), OPENAI_AUTH_OPENAI_URL=real.url) as other,
+            here.client(proxy=other) as client,
+        ):
+            await client.responses.create(model=MODEL, input="hello")
     assert not here.fake.requests
     assert KEY not in here.proxy.log
     assert KEY.encode() not in flows.read_bytes()

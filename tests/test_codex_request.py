@@ -575,11 +575,10 @@ def test_ciphertexts_are_known_by_digest() -> None:
     assert ciphertexts(CIPHERS) == [digest("g1"), digest("g2"), digest("g3")]
 
 
-def test_foreign_ciphertexts_go_and_items_that_are_empty_without() -> None:
+def test_foreign_ciphertexts_go_and_reasoning_that_is_worth_nothing_without() -> None:
     body = orjson.dumps(CIPHERS)
     left = orjson.loads(without_ciphertexts(body, None))["input"]
     assert left == [
-        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}]},
         USER,
         {"type": "function_call_output", "call_id": "c", "output": [{"type": "y"}]},
     ]

@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounts.models import Account
+from accounts.models import Account, Quota, Window
 from accounts.pool import AccountPool
 from accounts.routing import Policy, Request
 from addon.background import Background
@@ -35,10 +36,13 @@ LIMIT = (
     b'{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","resets_at":%d}}'
 )
 ITEM = b'event: response.output_item.added\ndata: {"type":"response.output_item.added","item":{}}\n\n'
+FULL = b'data: {"type":"response.failed","response":{"failed":{"rate_limit_reached_type":"%s"}}}\n\n'
 ANSWERS = {
     "serves": (200, [ITEM]),
     "limit": (429, [LIMIT % (NOW + 10_000)]),
     "limit inside": (200, [b'data: {"type":"error","error":%s}\n\n' % (LIMIT % (NOW + 10_000))[9:-1]]),
+    "full primary": (200, [FULL % b"primary"]),
+    "full secondary": (200, [FULL % b"secondary"]),
     "workspace": (403, [b'{"detail":{"code":"invalid_workspace_selected"}}']),
 }
 
@@ -143,7 +147,9 @@ plans = st.fixed_dictionaries({name: st.sampled_from(sorted(ANSWERS)) for name i
 
 def serves(account: Account, plan: dict[str, str]) -> bool:
     """Whether its answer is one for the client; the real API says everything by its status."""
-    return plan[account.id] == "serves" or (account.type == "api_key" and plan[account.id] == "limit inside")
+    if account.type == "api_key":
+        return ANSWERS[plan[account.id]][0] == 200
+    return plan[account.id] == "serves"
 
 
 @settings(deadline=None)
@@ -194,3 +200,28 @@ async def test_the_end_of_an_answer_brings_no_conversation_back_that_has_moved()
     assert isinstance(second, Opened)
     first.close()
     assert pool.pins["s"].account == "b"
+
+
+@pytest.mark.parametrize(("window", "hours"), [("primary", 1), ("secondary", 48)])
+async def test_a_limit_that_names_its_window_only_holds_until_that_windows_reset(
+    window: str, hours: int
+) -> None:
+    now = time.time()
+    windows = (
+        Window(300, 50, now + 3600, now, "headers"),
+        Window(10_080, 50, now + 48 * 3600, now, "headers"),
+    )
+    state = State(
+        Policy(),
+        [account("a", 0), account("b", 1)],
+        {"a": Quota("chatgpt-a", windows, seen_at=now)},
+        {},
+        {},
+        Request(session="s"),
+    )
+    store = MemoryStore(state.accounts, state.quotas)
+    pool = AccountPool(cast("Any", store), cast("Any", EndlessTokens()), Policy, time.time)
+    served = await dispatch(state, NotingUpstream({"a": f"full {window}", "b": "serves"}), pool)
+    assert isinstance(served, Opened)
+    assert served.account.id == "b"
+    assert pool.marks["a"].until == now + hours * 3600

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 
 import pytest
 
 from accounts.routing import Mode, Policy
-from tests.simulation import POLICIES, Result, simulate
+from tests.codex_fake.accounts import FIVE_HOURS, WEEK
+from tests.simulation import POLICIES, START, Result, Simulation, simulate
 
 REQUESTS = 600
 SEEDS = (1, 2, 3)
@@ -32,11 +34,19 @@ def test_the_quota_moves_so_far_that_accounts_run_out() -> None:
     assert sum(run(3, "main-first", seed).switches for seed in SEEDS) > 0
 
 
-def test_keeping_conversations_saves_switches_and_cached_tokens() -> None:
-    kept = [run(3, "main-first", seed) for seed in SEEDS]
-    moved = [run(3, "main-first, keepConversation off", seed) for seed in SEEDS]
+def main_returns(policy: str, seed: int) -> Result:
+    """Main is nearly used up at the start, and its window ends twenty minutes later."""
+    simulation = Simulation(3, POLICIES[policy], seed)
+    main = next(iter(simulation.fakes.values()))
+    main.set_quota((98, FIVE_HOURS, START + 1200), (0, WEEK, START + 600_000))
+    return asyncio.run(simulation.run(REQUESTS))
+
+
+def test_keeping_conversations_saves_switches_and_cached_tokens_when_main_returns() -> None:
+    kept = [main_returns("main-first", seed) for seed in SEEDS]
+    moved = [main_returns("main-first, keepConversation off", seed) for seed in SEEDS]
     assert sum(each.switches for each in kept) < sum(each.switches for each in moved)
-    assert sum(each.cached_tokens for each in kept) > sum(each.cached_tokens for each in moved)
+    assert sum(each.cached_share for each in kept) > sum(each.cached_share for each in moved)
 
 
 def test_placing_conversations_by_quota_saves_most_switches() -> None:

@@ -126,11 +126,11 @@ def wrapped_headers(event: dict[str, Any]) -> dict[str, str]:
 
 
 def reached_limit(event: dict[str, Any]) -> str | None:
-    """`response.failed` may name nothing but the window that is full, in a member of its own."""
+    """The window that is full: `response.failed` may name nothing else, in a member of its own."""
     response = event.get("response")
     failed = response.get("failed") if isinstance(response, dict) else None
     reached = failed.get("rate_limit_reached_type") if isinstance(failed, dict) else None
-    return "rate_limit_exceeded" if _text(reached) else None
+    return _text(reached)
 
 
 # Waits

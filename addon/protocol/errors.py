@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from addon.protocol import dialects
@@ -127,9 +128,11 @@ def from_http(status: int, headers: Mapping[str, str], body: bytes, *, now: floa
 def from_event(event: dict[str, Any], *, now: float) -> Failure:
     """The failure that `response.failed`, `error`, or an error wrapped with status and headers stands for."""
     refusal = dialects.from_json(event)
-    if not refusal.message and not refusal.code and not refusal.kind:
-        refusal.code = dialects.reached_limit(event)
-    return _classify(dialects.wrapped_status(event), dialects.wrapped_headers(event), refusal, now)
+    window = dialects.reached_limit(event)
+    if window and not (refusal.message or refusal.code or refusal.kind):
+        refusal.code = "rate_limit_exceeded"
+    failure = _classify(dialects.wrapped_status(event), dialects.wrapped_headers(event), refusal, now)
+    return replace(failure, window=window)
 
 
 def _classify(status: int | None, headers: Mapping[str, str], refusal: Refusal, now: float) -> Failure:

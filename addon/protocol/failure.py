@@ -70,6 +70,8 @@ class Failure:
     resets_at: float | None = None
     retry_after: float | None = None
     names: tuple[str, ...] = ()
+    window: str | None = None
+    """The full window as a LIMIT inside a stream may name it: `primary`, `secondary`; it tells no reset itself."""
 
     def reset(self, now: float) -> float | None:
         """The moment (epoch seconds) this failure ends by itself, None if unknown."""

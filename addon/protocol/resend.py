@@ -111,8 +111,10 @@ def _without_ciphertext(item: dict[str, Any], foreign: Collection[str] | None) -
                 item = {**item, name: kept}
     if not _is_foreign(item, foreign):
         return item
+    if item.get("type") == "reasoning":  # a summary alone is looked up by its id, and nothing is stored
+        return None
     rest = {key: value for key, value in item.items() if key != "encrypted_content"}
-    return rest if rest.get("summary") or rest.get("content") else None
+    return rest if rest.get("content") else None
 
 
 def _is_foreign(holder: Any, foreign: Collection[str] | None) -> bool:

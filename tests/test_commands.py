@@ -1,0 +1,243 @@
+"""The `codex.*` commands: in mitmproxy's own command manager, over a real store and issuer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mitmproxy.exceptions import CommandError
+from mitmproxy.log import ALERT
+
+from accounts import logs
+from addon.commands import HEADINGS, Commands
+from addon.logs import Logs
+from addon.options import Options
+from addon.services import Services
+from tests.codex_fake import CodexFake
+from tests.mitmproxy_in_process import mitmproxy
+from tests.test_login_end_to_end import Person
+from tests.world import World
+
+
+class Told(logging.Handler):
+    """What was logged, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._news = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        self._news.set()
+
+    async def until(self, pattern: str) -> logging.LogRecord:
+        """The next record that matches."""
+        async with asyncio.timeout(30):
+            while True:
+                self._news.clear()
+                for number, record in enumerate(self.records):
+                    if re.search(pattern, record.getMessage()):
+                        del self.records[: number + 1]
+                        return record
+                await self._news.wait()
+
+
+class Proxy:
+    """A running mitmproxy with our addons, seen from its command line."""
+
+    def __init__(self, master: Any, services: Services, fake: CodexFake, told: Told) -> None:
+        self.master, self.services, self.fake, self.told = master, services, fake, told
+
+    def __call__(self, line: str) -> Any:
+        return self.master.commands.execute(line)
+
+    def completions(self, line: str) -> list[str]:
+        """What mitmproxy's prompt offers for the last word."""
+        from mitmproxy.types import CommandTypes
+
+        parts, _ = self.master.commands.parse_partial(line)
+        kind = parts[-1].type
+        return list(CommandTypes.get(kind).completion(self.master.commands, kind, parts[-1].value))
+
+    def names(self) -> list[str]:
+        return [account.name for account in self.services.pool.accounts]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    levels = {name: logging.getLogger(name).level for name in logs.OURS}
+    yield
+    root.handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+    monkeypatch.setenv("OPENAI_AUTH_HOME", str(tmp_path))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    async with CodexFake() as fake:
+        fake.issuer.device_interval = "1"
+        monkeypatch.setenv("OPENAI_AUTH_ISSUER_URL", fake.issuer_url)
+        monkeypatch.setenv("OPENAI_AUTH_BACKEND_URL", fake.backend_url)
+        known = World(tmp_path, fake)
+        await known.know(known.main, "home")
+        await known.know(known.work, "work")
+        fake.account("acct-new", email="new@example.com", plan="pro")
+        options = Options()
+        services = Services(options)
+        addons = (options, Logs(options, services), services, Commands(services, options))
+        async with mitmproxy(tmp_path / "mitmproxy", *addons) as (master, _):
+            await services.ready()
+            told = Told()
+            logging.getLogger().addHandler(told)
+            logging.getLogger().setLevel(logging.DEBUG)
+            yield Proxy(master, services, fake, told)
+            services._stop.set()
+            assert services._life
+            await services._life
+
+
+def test_nothing_of_a_command_needs_the_store_to_be_open() -> None:
+    """mitmproxy looks at every attribute of an addon when it loads it."""
+    commands = Commands(Services(Options()), Options())
+    for name in dir(commands):
+        getattr(commands, name)
+    with pytest.raises(CommandError, match="not loaded yet"):
+        commands.accounts()
+
+
+async def test_accounts(proxy: Proxy) -> None:
+    heading, home, work = proxy("codex.accounts")
+    assert heading == HEADINGS
+    assert home[:5] == ["home", "main", "plus", "acct-main@example.com", "ok"]
+    assert (work[0], work[1], work[6]) == ("work", "fallback", "acct-work")
+
+
+async def test_completion(proxy: Proxy) -> None:
+    assert {"main", "home", "work", "acct-work"} < set(proxy.completions("codex.switch w"))
+    assert proxy.completions("codex.logging d") == ["error", "warn", "info", "debug", "trace"]
+    assert "routing.mode" in proxy.completions("codex.config r")
+
+
+async def test_switch_order_rename_disable_enable_remove(proxy: Proxy) -> None:
+    for line, said, names in (
+        ("codex.switch work", "work is main now", ["work", "home"]),
+        ("codex.order home work", "Order: home, work", ["home", "work"]),
+        ("codex.rename work office", "Renamed: office", ["home", "office"]),
+        ("codex.disable office", "office is disabled", ["home", "office"]),
+        ("codex.enable OFFICE", "office is enabled", ["home", "office"]),
+        ("codex.remove main", r"Removed home\. office is main now", ["office"]),
+    ):
+        assert proxy(line) is None
+        assert (await proxy.told.until(said)).levelno == ALERT
+        assert proxy.names() == names  # at once, not at the next look at the store
+
+
+@pytest.mark.parametrize("command", ["switch", "order home", "remove", "logout", "enable", "disable"])
+async def test_an_unknown_account_is_an_error_at_once(proxy: Proxy, command: str) -> None:
+    with pytest.raises(CommandError, match="there is no account 'nobody': known are home, work"):
+        proxy(f"codex.{command} nobody")
+
+
+async def test_a_reserved_or_taken_label_is_an_error_at_once(proxy: Proxy) -> None:
+    for line in ("codex.rename work main", "codex.login Main", "codex.login.headless MAIN"):
+        with pytest.raises(CommandError, match="is reserved"):
+            proxy(line)
+    with pytest.raises(CommandError, match="already names another account"):
+        proxy("codex.rename work home")
+
+
+@pytest.mark.xdist_group("login ports")
+async def test_login_gives_the_address_at_once_and_reports_later(proxy: Proxy) -> None:
+    url = proxy("codex.login third")
+    assert url.startswith(f"{proxy.fake.issuer_url}/oauth/authorize?")
+    other = proxy("codex.login")  # a second one at the same time, on the same port
+    assert re.search(r"localhost%3A(\d+)", url)[0] == re.search(r"localhost%3A(\d+)", other)[0]  # type: ignore[index]
+    proxy.fake.issuer.login_as = "acct-new"
+    assert "You are logged in" in await Person("approve").press(url, account="acct-new")
+    assert (await proxy.told.until("Logged in as third")).levelno == ALERT
+    assert proxy.names() == ["home", "work", "third"]
+    await Person("deny").press(other)
+    assert (await proxy.told.until("denied the request")).levelno == logging.ERROR
+
+
+async def test_login_headless_gives_the_code_at_once_and_reports_later(proxy: Proxy) -> None:
+    url, _, code = proxy("codex.login.headless").split()
+    await Person("approve").press(url, user_code=code, account="acct-work")
+    await proxy.told.until("Updated the login of work")
+    assert proxy.names() == ["home", "work"]
+
+
+async def test_a_login_that_fails_at_once_is_an_error(proxy: Proxy) -> None:
+    proxy.fake.issuer.fail("device_start", 404)
+    with pytest.raises(CommandError, match="not enabled"):
+        proxy("codex.login.headless")
+
+
+async def test_an_issuer_that_takes_its_time_is_waited_for_in_the_log(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("addon.logins.PATIENCE", 0.0)
+    gate = proxy.fake.issuer.stall("device_start")
+    assert "the log says what to do" in proxy("codex.login.headless")
+    await gate.reached()
+    gate.release()
+    said = (await proxy.told.until("To log in: ")).getMessage().split()
+    await Person("approve").press(said[3], user_code=said[5], account="acct-new")
+    await proxy.told.until("Logged in as acct-new")
+
+
+async def test_logout_revokes(proxy: Proxy) -> None:
+    proxy("codex.logout work")
+    await proxy.told.until("Logged out and removed work")
+    assert proxy.fake.issuer.revoked == ["acct-work"]
+    assert proxy.names() == ["home"]
+
+
+async def test_logout_says_when_it_could_not_revoke(proxy: Proxy) -> None:
+    proxy.fake.issuer.fail("revoke", 500)
+    proxy("codex.logout work")
+    assert (await proxy.told.until("could not be revoked")).levelno == logging.WARNING
+    await proxy.told.until("Logged out and removed work")
+
+
+async def test_config(proxy: Proxy, tmp_path: Path) -> None:
+    assert proxy("codex.config webSearch") == "webSearch = true"
+    assert "is in the settings file" in proxy("codex.config webSearch off")
+    await until(lambda: proxy.services.settings.web_search is False)
+    with pytest.raises(CommandError, match="did you mean webSearch"):
+        proxy("codex.config webSerch")
+    with pytest.raises(CommandError, match="allowed: true or false"):
+        proxy("codex.config webSearch perhaps")
+
+
+async def test_logging_is_live(proxy: Proxy, tmp_path: Path) -> None:
+    assert proxy("codex.logging") == f"info, into {tmp_path / 'openai-auth.log'}"
+    proxy("codex.logging debug")
+    await until(lambda: logging.getLogger("addon").level == logging.DEBUG)
+    with pytest.raises(CommandError, match="allowed"):
+        proxy("codex.logging loud")
+
+
+async def test_the_log_names_no_account_id_and_no_address(proxy: Proxy, tmp_path: Path) -> None:
+    logging.getLogger("addon.x").warning("acct-work of acct-main@example.com is limited")
+    line = (tmp_path / "openai-auth.log").read_text().splitlines()[-1]
+    assert line.endswith("***REDACTED*** of ***REDACTED*** is limited")
+    assert proxy.told.records[-1].getMessage().startswith("***REDACTED***")
+
+
+async def until(condition: Any) -> None:
+    """The settings file is looked at twice a second."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.05)
