@@ -3,7 +3,7 @@ PYTHON ?= $(shell for python in python3.13 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo run test check format bench simulate clean
+.PHONY: demo run test test-clients check format bench simulate clean
 
 .venv/ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.12 or newer is needed; name one with: make PYTHON=/path/to/python"; exit 1; }
@@ -19,6 +19,10 @@ run: .venv/ready  ## the proxy for real
 
 test: .venv/ready  ## all tests
 	$(BIN)/pytest -n 2 --dist loadgroup -q
+
+test-clients: .venv/ready  ## the contract with real clients, each installed as its registry has it
+	$(BIN)/python -m tests.clients.install
+	$(BIN)/pytest -n 2 -q -m clients tests/clients
 
 check: .venv/ready  ## lint and types
 	$(BIN)/ruff check .
@@ -36,4 +40,4 @@ simulate: .venv/ready  ## the routing modes on accounts whose quota moves: refus
 	$(BIN)/python -m tests.simulation
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .clients .mypy_cache .ruff_cache .pytest_cache

@@ -11,8 +11,15 @@ from accounts.account_views import iso
 from accounts.console import Json, app, command, note, open_store, print_json, print_table, say
 from accounts.key_records import ClientKey, valid
 
-keys = typer.Typer(no_args_is_help=True, help="Client keys: let in only those who have one.")
+keys = typer.Typer()
 app.add_typer(keys, name="keys")
+
+
+@command("keys", "openai-auth keys add laptop", "openai-auth keys list", of=keys, group=True)
+async def show(context: typer.Context, as_json: Json = False) -> None:
+    """Let only those clients in that have a key of this list."""
+    if context.invoked_subcommand is None:
+        await _show(as_json)
 
 
 @command("add", "openai-auth keys add laptop", of=keys)
@@ -41,6 +48,10 @@ async def add(
 @command("list", "openai-auth keys list", "openai-auth keys list --json", of=keys)
 async def list_(as_json: Json = False) -> None:
     """Show the client keys and what was used with each."""
+    await _show(as_json)
+
+
+async def _show(as_json: bool) -> None:
     async with open_store() as store:
         found = await store.client_keys()
     if as_json:

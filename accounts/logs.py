@@ -40,6 +40,10 @@ LEVELS = {
 OURS = ("accounts", "addon", "certs")
 """The top-level packages whose loggers are ours."""
 
+TALKATIVE = ("aiosqlite", "aiohttp", "sqlalchemy", "keyring")
+"""Libraries of ours that describe every step at debug, with the values that go into the database. mitmproxy lets
+all loggers do that and shows it; these are kept at warnings."""
+
 FILE = "openai-auth.log"
 MAX_BYTES = 5 * 1024 * 1024
 """Size of the file at which a new one is begun."""
@@ -216,6 +220,8 @@ class Log:
         for handler in [each for each in root.handlers if isinstance(each, Guard)]:
             root.removeHandler(handler)
         root.handlers.insert(0, Guard(self._known))
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
 
     def use(self, settings: Settings) -> None:
         """Level and file as the settings say, from now on."""

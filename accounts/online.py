@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 import aiohttp
@@ -81,10 +82,12 @@ def session(settings: Settings) -> aiohttp.ClientSession:
 
 
 def user_agent(settings: Settings) -> str:
-    """The configured one, else `<originator>/<our version> (<system> <release>; <machine>)`, the official
-    client's form.
-    """
-    if settings.identity.user_agent:
-        return settings.identity.user_agent
+    """How we name ourselves to the backend: as configured, else by originator, version and system."""
+    return settings.identity.user_agent or _user_agent(settings.identity.originator)
+
+
+@cache  # asked for with every request, and made from files
+def _user_agent(originator: str) -> str:
+    """`<originator>/<our version> (<system> <release>; <machine>)`, the official client's form."""
     system = f"{platform.system()} {platform.release()}; {platform.machine()}"
-    return f"{settings.identity.originator}/{version(DISTRIBUTION)} ({system})"
+    return f"{originator}/{version(DISTRIBUTION)} ({system})"

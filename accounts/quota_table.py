@@ -16,7 +16,7 @@ from accounts import account_views, pacing
 from accounts.models import DEFAULT_LIMIT, Account, Mark, Quota, Window
 from accounts.quota import past_reset
 
-HEADINGS = ("ACCOUNT", "PLAN", "WINDOW", "USED", "", "RESETS IN", "SEEN", "PACE")
+HEADINGS = ("ACCOUNT", "PLAN", "WINDOW", "USED", "", "RESETS IN", "SEEN", "PACE AND NOTES")
 NOTHING: tuple[str, ...] = ("–", "unknown", "", "", "not seen yet", "")
 
 
@@ -51,7 +51,7 @@ def _rows(view: QuotaView, account: Account, now: float) -> list[tuple[str, ...]
         (*(name if first else ("", "")), *cells)
         for first, cells in zip([True] + [False] * len(windows), windows or [NOTHING], strict=False)
     ]
-    return rows + [("", "", text, *[""] * 5) for text in _remarks(view, account, known, now)]
+    return rows + [(*[""] * 7, text) for text in _remarks(view, account, known, now)]
 
 
 def _remarks(view: QuotaView, account: Account, known: Quota | None, now: float) -> list[str]:
@@ -62,7 +62,8 @@ def _remarks(view: QuotaView, account: Account, known: Quota | None, now: float)
     if known is not None and known.reset_credits:
         applicable = known.reset_credits_applicable
         usable = "" if applicable is None else f", {applicable} usable now"
-        found.append(f"{known.reset_credits} reset credits{usable}")
+        plural = "" if known.reset_credits == 1 else "s"
+        found.append(f"{known.reset_credits} reset credit{plural}{usable}")
     if known is not None and known.credits and known.credits.has_credits:
         balance = "unlimited" if known.credits.unlimited else known.credits.balance or "some"
         found.append(f"credits: {escape(balance)}")
@@ -88,7 +89,7 @@ def _window(window: Window, now: float) -> tuple[str, ...]:
         f"[{colour}]{pacing.bar(used, pace_percent=pace.percent if pace else None)}[/]",
         resets,
         f"{_ago(now - window.seen_at)} ({window.source})",
-        _pace(pace, now),
+        "used up" if used >= 100 else _pace(pace, now),
     )
 
 

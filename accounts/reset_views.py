@@ -43,7 +43,7 @@ def offer(found: Eligibility, now: float) -> str:
         if window.used_percent > 0
     )
     return (
-        f"This spends {_credit(found.credit, now)} of {identity(found.account, found.account_id)} to clear its "
+        f"For {identity(found.account, found.account_id)} this spends {_credit(found.credit, now)}, to clear its "
         f"used-up limit now ({used or 'marked as limited'}). {left} more would be left. It cannot be undone."
     )
 
@@ -103,7 +103,7 @@ def _credit(credit: Credit, now: float) -> str:
     name = f"one reset credit ({credit.title})" if credit.title else "one reset credit"
     if credit.expires_at is None:
         return name
-    return f"{name}, which expires in {pacing.countdown(credit.expires_at - now)},"
+    return f"{name} that expires in {pacing.countdown(credit.expires_at - now)}"
 
 
 def _age(attempt: Attempt, now: float) -> str:

@@ -38,7 +38,7 @@ from addon.protocol.aggregate import ResponsesObject
 from addon.protocol.asked import Api, Asked, Shaped
 from addon.protocol.chat_object import ChatObject
 from addon.protocol.chat_stream import ChatStream
-from addon.protocol.choices import Choices, choices
+from addon.protocol.choices import choices
 from addon.protocol.completions import CompletionObject, CompletionStream
 from addon.protocol.failure import Refused
 from addon.protocol.output import Output
@@ -87,18 +87,13 @@ class Generation:
         past = await services.stored.past(body, client) if named else Past()
         key = codex_request.session_key(headers, body, client=client, chain=past.session)
         by_key = self._key_comes_first(key, body)
-        lite = headers.get(LITE_HEADER, "").lower() == "true"
+        readable = True
         try:
-            shapes = self._shapes(route, body, past, key, lite=lite)
+            shapes = self._shapes(flow, route, body, past, key)
         except Refused:
             if not by_key:
                 raise
             shapes, readable = [unread(route, body)], False  # the real API may well take it
-        else:
-            readable = True
-        if not codex:  # a Codex program sends back what it was given
-            thoughts = services.continuity.thoughts(key)
-            shapes = [with_thoughts(shaped, thoughts) for shaped in shapes]
         several, shaped = len(shapes) > 1, shapes[0]
         session = await services.sessions.find(key)
         turn = services.sessions.turn(session, shaped.body["input"])
@@ -134,37 +129,49 @@ class Generation:
             else None,
             subscriptions=readable and not (by_key and several),
         )
-        make = partial(
-            Exchange,
-            services.dispatcher,
-            http2=request.is_http2,
-            chunked=request.http_version != "HTTP/1.0",
-        )
         if several and not by_key:
-            parts = self._choices(route, shaped.asked, len(shapes))
-            calls = [
-                replace(call, shaped=each, body=codex_request.encode(each, turn))
-                if each is not shaped
-                else call
-                for each in shapes
-            ]
-            exchanges = [make(call, output) for call, output in zip(calls, parts.outputs, strict=True)]
-            self._servers.claim(flow, FanOut(exchanges, parts.join, stream=shaped.asked.stream))
+            self._servers.claim(flow, self._fan_out(request, route, call, shapes))
         elif in_background and not by_key:
 
             def cancelled(response: dict[str, Any]) -> None:
                 services.stored.keep(past.record(response, client=client, session=key), past.uses)
 
-            exchange = make(call, self._output(route, shaped.asked, past))
+            exchange = self._exchange(request, call, self._output(route, shaped.asked, past))
             self._servers.claim(flow, Detached(exchange, services.detached, client, cancelled))
         else:
-            self._servers.claim(flow, make(call, self._output(route, shaped.asked, past)))
+            exchange = self._exchange(request, call, self._output(route, shaped.asked, past))
+            self._servers.claim(flow, exchange)
+        self._show(request, call, by_key=by_key)
+
+    def _exchange(self, request: http.Request, call: Call, output: Output) -> Exchange:
+        chunked = request.http_version != "HTTP/1.0"
+        return Exchange(self._services.dispatcher, call, output, http2=request.is_http2, chunked=chunked)
+
+    def _fan_out(self, request: http.Request, route: Route, call: Call, shapes: list[Shaped]) -> FanOut:
+        """One exchange for each choice; those of the same prompt send the same bytes."""
+        asked = call.shaped.asked
+        several = images.Images(asked, len(shapes)) if route in IMAGES else choices(asked, len(shapes))
+        calls = [
+            call
+            if shaped is call.shaped
+            else replace(call, shaped=shaped, body=codex_request.encode(shaped, call.turn))
+            for shaped in shapes
+        ]
+        exchanges = [
+            self._exchange(request, one, output) for one, output in zip(calls, several.outputs, strict=True)
+        ]
+        return FanOut(exchanges, several.join, stream=asked.stream)
+
+    def _show(self, request: http.Request, call: Call, *, by_key: bool) -> None:
+        """Let the flow show what is sent first."""
+        services = self._services
         if by_key and call.plain:
             url = services.settings.openai_url + call.plain.path
             replays.show(request, url, dict(call.plain.fields), call.plain.content)
-        else:
-            shown = codex_request.headers(turn, services.dispatcher.identity_for(call), lite=shaped.lite)
-            replays.show(request, services.settings.responses_url, shown, call.body)
+            return
+        identity = services.dispatcher.identity_for(call)
+        shown = codex_request.headers(call.turn, identity, lite=call.shaped.lite)
+        replays.show(request, services.settings.responses_url, shown, call.body)
 
     def _key_comes_first(self, session: str, body: dict[str, Any]) -> bool:
         """Whether an API key is asked first, and the real API so has the first word about the request."""
@@ -193,20 +200,21 @@ class Generation:
             return images.ImageObject(asked)
         return OUTPUTS[asked.api, asked.stream](asked)
 
-    @staticmethod
-    def _choices(route: Route, asked: Asked, count: int) -> Choices:
-        return images.Images(asked, count) if route in IMAGES else choices(asked, count)
-
     def _shapes(
-        self, route: Route, body: dict[str, Any], past: Past, session: str, *, lite: bool
+        self, flow: http.HTTPFlow, route: Route, body: dict[str, Any], past: Past, session: str
     ) -> list[Shaped]:
         """The Codex requests that make the answer: one for each choice. Raises Refused."""
+        headers = flow.request.headers
+        lite = headers.get(LITE_HEADER, "").lower() == "true"
         fans_out = self._services.settings.n_policy == "fanout"
         prompts = completions.bodies(body) if route is Route.COMPLETIONS and fans_out else [body]
         shapes = [
             self._named(self._shape(route, self._aliased(each), past, session, lite=lite), body)
             for each in prompts
         ]
+        if not codex_cli.speaks_codex(headers):  # a Codex program sends back what it was given
+            thoughts = self._services.continuity.thoughts(session)
+            shapes = [with_thoughts(shaped, thoughts) for shaped in shapes]
         return [shaped for shaped in shapes for _ in range(shaped.asked.n)]
 
     def _aliased(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,7 @@ The rule: a proxy that cannot open its store still answers, and says why.
 
 import asyncio
 import logging
-import platform
 from contextlib import AsyncExitStack
-from functools import cache
-from importlib.metadata import version
 
 from mitmproxy import ctx
 
@@ -21,6 +18,7 @@ from accounts import paths
 from accounts.client_keys import ClientKeys
 from accounts.models import AccountsError
 from accounts.oauth import Issuer
+from accounts.online import user_agent
 from accounts.pool import AccountPool
 from accounts.routing import Policy
 from accounts.settings import Settings
@@ -163,14 +161,7 @@ class Services:
         identity = self.settings.identity
         return Identity(
             originator=identity.originator,
-            user_agent=identity.user_agent or user_agent(identity.originator),
+            user_agent=user_agent(self.settings),
             version=identity.version,
             beta_features=identity.beta_features or "",
         )
-
-
-@cache  # asked for with every request, and made from files
-def user_agent(originator: str) -> str:
-    """`<originator>/<our version> (<system> <release>; <machine>)`, the official client's form."""
-    system = f"{platform.system()} {platform.release()}; {platform.machine()}"
-    return f"{originator}/{version('openai-auth-proxy')} ({system})"

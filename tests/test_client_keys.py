@@ -206,6 +206,7 @@ def test_a_key_is_shown_once_alone_on_stdout() -> None:
     listed = cli("list").stdout
     assert "laptop" in listed
     assert secret not in listed
+    assert cli().stdout == listed
     assert "only clients with a key" not in cli("add", "phone").stderr
 
 

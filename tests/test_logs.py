@@ -30,7 +30,7 @@ def logging_as_it_was() -> Iterator[None]:
     """Handlers and levels are the process's own."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in logs.OURS}
+    levels = {name: logging.getLogger(name).level for name in (*logs.OURS, *logs.TALKATIVE)}
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -97,6 +97,11 @@ class TestLevels:
             "INFO [mitmproxy.proxy] client connect",
             "TRACE [some_feature] fine",
         ]
+
+    def test_libraries_that_quote_what_they_store_stay_quiet(self, log: Callable[[str], Path]) -> None:
+        file = log("trace")
+        logging.getLogger("aiosqlite").debug("insert into accounts values …")
+        assert written(file) == []
 
     def test_mitmproxy_sees_a_trace_record_as_a_debug_one(self, log: Callable[[str], Path]) -> None:
         log("trace")

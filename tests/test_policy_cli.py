@@ -136,7 +136,9 @@ class TestQuota:
         machine.world.main.set_quota((80, 300, time.time() + 9000), None)
         machine.world.main.give_reset_credits(2)
         lines = (await machine.ok("quota")).splitlines()
-        assert lines[0].split() == ["ACCOUNT", "PLAN", "WINDOW", "USED", "RESETS", "IN", "SEEN", "PACE"]
+        assert lines[0].split() == [
+            *("ACCOUNT", "PLAN", "WINDOW", "USED", "RESETS", "IN", "SEEN", "PACE", "AND", "NOTES")
+        ]
         assert lines[1].split()[:4] == ["main", "plus", "5h", "80%"]
         assert "2h30m" in lines[1]
         assert "just now (usage)" in lines[1]
@@ -323,7 +325,7 @@ class TestReset:
         )
         assert (work["eligible"], work["available"], work["credit"]["id"]) == (True, 2, "credit-acct-work-1")
         lines = (await machine.ok("reset")).splitlines()
-        assert "yes: one reset credit, which expires in 3" in lines[2]
+        assert "yes: one reset credit that expires in 3" in lines[2]
         assert machine.world.fake.seen("consume") == []
 
     async def test_what_will_be_spent_is_shown_and_nothing_is_without_a_yes(self, machine: Machine) -> None:
