@@ -70,7 +70,7 @@ class Redaction(logging.Filter):
         self.known = known
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if _REDACTED not in record.__dict__:
+        if _REDACTED not in record.__dict__ and not _is_invitation(record):
             known = self.known()
             record.msg = _bounded(_text_of(record), known)
             record.args = None
@@ -157,6 +157,8 @@ class LogFile(logging.Handler):
         super().close()
 
     def _wanted(self, record: logging.LogRecord) -> bool:
+        if _is_invitation(record):
+            return False
         return self.everything or record.levelno >= logging.WARNING or _is_ours(record.name)
 
     def _write(self, line: bytes) -> None:
@@ -247,6 +249,15 @@ class Log:
 
 def _is_ours(name: str) -> bool:
     return name.partition(".")[0] in OURS
+
+
+def _is_invitation(record: logging.LogRecord) -> bool:
+    """mitmweb telling its user the address of its pages: the one secret that a terminal has to show. It is not
+    for the file.
+    """
+    return record.name == "mitmproxy.tools.web.master" and str(record.msg).startswith(
+        "Web server listening at"
+    )
 
 
 def _text_of(record: logging.LogRecord) -> str:

@@ -36,6 +36,7 @@ class Continuity:
         self._clock = clock
         self._kept: OrderedDict[tuple[str, str, str], tuple[list[Item], int, float]] = OrderedDict()
         self._bytes = 0
+        self._searches = 0
 
     def remember(self, session: str, output: Output) -> None:
         """Keep what the client of this answer did not get, or may not send back."""
@@ -48,30 +49,38 @@ class Continuity:
         """Finds by the id of a tool call what led to it; for `chat_reasoning.insert`."""
         return lambda call_id: self._found((session, "call", call_id))
 
-    def searches(self, session: str) -> Lookup:
-        """Finds by the key of an item the searches before it; for `search_replay.restore_hidden`."""
-        return lambda key: self._found((session, "search", key))
+    def searches(self, session: str) -> Lookup | None:
+        """Finds by the key of an item the searches before it; for `search_replay.restore_hidden`.
+
+        None if no search is kept at all, which spares every request the making of keys.
+        """
+        return (lambda key: self._found((session, "search", key))) if self._searches else None
 
     def _found(self, key: tuple[str, str, str]) -> list[Item]:
-        known = self._kept.pop(key, None)
-        if known is None:
+        if key not in self._kept:
             return []
-        items, size, used_at = known
-        now = self._clock()
-        if now - used_at > MAX_AGE:
-            self._bytes -= size
+        items, _, used_at = self._kept[key]
+        if self._clock() - used_at > MAX_AGE:
+            self._drop(key)
             return []
-        self._kept[key] = (items, size, now)
+        self._keep(key, items)
         return items
 
     def _keep(self, key: tuple[str, str, str], items: list[Item]) -> None:
-        if key in self._kept:
-            self._bytes -= self._kept.pop(key)[1]
-        size = len(orjson.dumps(items))
+        """Put the items in, as the last to be let go."""
+        known = self._kept.get(key)
+        size = known[1] if known and known[0] is items else len(orjson.dumps(items))
+        if known:
+            self._drop(key)
         self._kept[key] = (items, size, self._clock())
         self._bytes += size
+        self._searches += key[1] == "search"
         while len(self._kept) > MAX_COUNT or self._bytes > MAX_BYTES:
-            self._bytes -= self._kept.popitem(last=False)[1][1]
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: tuple[str, str, str]) -> None:
+        self._bytes -= self._kept.pop(key)[1]
+        self._searches -= key[1] == "search"
 
 
 def hidden_searches(output: Output) -> dict[str, list[Item]]:

@@ -19,13 +19,14 @@ from mitmproxy import http
 from accounts.client_keys import NotServed
 from addon import passthrough
 from addon.exchange import new_request_id
-from addon.generation import CLIENT_KEY, Generation, client_of
+from addon.generation import CLIENT_KEY, Generation
 from addon.models_endpoint import ModelsEndpoint
 from addon.options import loopback
 from addon.protocol import compression, errors, images, routes
 from addon.protocol.errors import Refused
 from addon.protocol.real_key import bearer
 from addon.protocol.routes import Route
+from addon.reading import client_of
 from addon.response_routes import ROUTES, ResponseRoutes
 from addon.services import Services
 from addon.virtual_server import BODY_LIMIT, CLAIMED, ORIGIN_FORM, VirtualServers
@@ -90,7 +91,7 @@ class Intercept:
             await self._models.serve(flow, route)
             return
         if route in ROUTES:
-            await self._responses.serve(flow, route, client_of(flow.request))
+            await self._responses.serve(flow, route, client_of(flow.request.headers["authorization"]))
             return
         await self._generation.serve(flow, route, parse(flow.request))
 

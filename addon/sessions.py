@@ -30,7 +30,7 @@ class Session:
     key: str
     thread_id: str
     turn: Turn | None = None
-    digests: list[str] | None = None
+    digests: list[int] | None = None
     turn_states: dict[str, str] = field(default_factory=dict)
 
 

@@ -249,3 +249,16 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+def test_no_addon_of_ours_bears_a_name_of_mitmproxys_own() -> None:
+    """mitmproxy knows an addon by its class's name, and console and mitmweb have more of their own."""
+    from mitmproxy.addonmanager import _get_name
+    from mitmproxy.addons import default_addons, eventstore, intercept, readfile, save, view
+
+    from addon.main import addons
+
+    theirs = {_get_name(each) for each in default_addons()}
+    theirs |= {each.__name__.lower() for each in (intercept.Intercept, view.View, eventstore.EventStore)}
+    theirs |= {each.__name__.lower() for each in (readfile.ReadFileStdin, save.Save)}
+    assert not theirs & {_get_name(each) for each in addons}

@@ -69,10 +69,9 @@ async def test_the_log_follows_the_level_and_never_holds_a_body_or_a_secret(tmp_
                     await served_by(client)  # its connections are mitmproxy's to log
             here.main.limit()
             await until_served_by(client, "work")
-            here.main.fail(500, {"error": {"message": "trouble"}})
         text = log.read_text()
         assert "429 main → work" in text
         for secret in (SAID, "You said", "eyJ", "rt_", "acct-main@", "Bearer any", "authorization: any"):
             assert secret not in text
-            assert secret not in here.proxy.log.replace("POST http", "")
+            assert secret not in here.proxy.log
         assert log.stat().st_mode & 0o777 == 0o600

@@ -307,6 +307,19 @@ class TestRedaction:
         Redaction().filter(record)
         assert MitmFormatter(colorize=False).format(record).endswith("[127.0.0.1:5000] client connect")
 
+    def test_the_address_of_mitmwebs_pages_is_for_the_terminal_only(self, log: Callable[[str], Path]) -> None:
+        """Its token is how the user gets in."""
+        file = log("trace")
+        out = io.StringIO()
+        logging.getLogger().addHandler(logging.StreamHandler(out))
+        web = logging.getLogger("mitmproxy.tools.web.master")
+        web.info("Web server listening at http://127.0.0.1:8081/?token=abcdef0123456789")
+        web.info("Something else with token=abcdef0123456789")
+        first, second = out.getvalue().splitlines()
+        assert first.endswith("?token=abcdef0123456789")
+        assert second.endswith(f"token={GONE}")
+        assert [line.split("] ")[1] for line in written(file)] == [f"Something else with token={GONE}"]
+
     def test_a_record_is_worked_on_once(self) -> None:
         asked: list[None] = []
 

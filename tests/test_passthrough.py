@@ -200,14 +200,13 @@ async def test_our_own_port_is_found_however_it_is_asked(tmp_path: Path, request
 
 @pytest.mark.parametrize("host", ["127.0.0.1:{other}", "localhost:{other}", "other.example:{port}"])
 async def test_a_proxied_request_for_somebody_else_is_left_alone(tmp_path: Path, host: str) -> None:
-    async with way(tmp_path) as here:
-        async with OpenAIStandIn() as other:
-            here.connections.port = other.port
-            host = host.format(port=here.port, other=other.port)
-            request = f"POST http://{host}/v1/responses HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-            answer = await here.raw(f"{request}Content-Length: 14\r\n\r\n".encode() + b'{"model": "m"}')
-            assert b"from the real API" in answer
-            assert other.requests[0].body == b'{"model": "m"}'
+    async with way(tmp_path) as here, OpenAIStandIn() as other:
+        here.connections.port = other.port
+        host = host.format(port=here.port, other=other.port)
+        request = f"POST http://{host}/v1/responses HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+        answer = await here.raw(f"{request}Content-Length: 14\r\n\r\n".encode() + b'{"model": "m"}')
+        assert b"from the real API" in answer
+        assert other.requests[0].body == b'{"model": "m"}'
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -233,7 +232,10 @@ async def test_an_upload_that_is_refused_is_not_kept(tmp_path: Path) -> None:
         for _ in range(80):
             yield bytes(2**20)
 
-    async with way(tmp_path) as here, aiohttp.ClientSession() as client:
-        async with client.post(f"{here.origin}/v1/files", data=upload()) as answer:
-            assert answer.status == 400
+    async with (
+        way(tmp_path) as here,
+        aiohttp.ClientSession() as client,
+        client.post(f"{here.origin}/v1/files", data=upload()) as answer,
+    ):
+        assert answer.status == 400
     assert not here.connections.wanted

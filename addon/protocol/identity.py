@@ -218,16 +218,17 @@ def _text(content: object) -> str:
     return "\n".join(texts) if texts else dump(content).decode()
 
 
-def item_digests(input: list[Any]) -> list[str]:
-    """A digest (32 hex digits) of each item, equal for items that are equal as JSON with sorted members.
+def item_digests(input: list[Any]) -> list[int]:
+    """A digest of each item, equal for items that are equal as JSON with sorted members.
 
+    Good in this process only: Python's own hash of the bytes, since a whole history is hashed with every request.
     Raises Refused (400) for an item nested too deeply.
     """
-    return [hashlib.blake2b(dump(item, sort=True), digest_size=16).hexdigest() for item in input]
+    return [hash(dump(item, sort=True)) for item in input]
 
 
 def is_new_turn(
-    previous: Sequence[str] | None, current: Sequence[str], items: Sequence[dict[str, Any]]
+    previous: Sequence[int] | None, current: Sequence[int], items: Sequence[dict[str, Any]]
 ) -> bool:
     """Whether a request begins a user turn.
 
