@@ -22,7 +22,7 @@ test: .venv/ready  ## all tests
 
 test-clients: .venv/ready  ## the contract with real clients, each installed as its registry has it
 	$(BIN)/python -m tests.clients.install
-	$(BIN)/pytest -n 2 -q -m clients tests/clients
+	$(BIN)/pytest -n 2 --dist loadgroup -q -m clients tests/clients
 
 check: .venv/ready  ## lint and types
 	$(BIN)/ruff check .

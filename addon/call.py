@@ -82,9 +82,15 @@ class Opened:
     held: ExitStack = field(default_factory=ExitStack)
     """What is released with the answer: its place among the requests that run."""
 
+    complete: bool = False
+    """Its terminal event was read."""
+
     def close(self) -> None:
         """End the answer at once, if it has not ended by itself."""
-        self.reply.close()
+        if self.complete:
+            self.reply.release()
+        else:
+            self.reply.close()
         self.held.close()
 
 

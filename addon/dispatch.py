@@ -73,9 +73,7 @@ class Dispatcher:
             decision = self.pool.decide(self._request(call, frozenset(tried)))
             if not decision.candidates:
                 raise self._unserved(call, attempts, decision)
-            candidate = min(
-                decision.candidates, key=lambda each: self.catalogue.lacks(each.account, call.model)
-            )
+            candidate = min(decision.candidates, key=lambda each: self._unsuited(each, call))
             account = candidate.account
             if attempts:
                 self._log_move(call, attempts[-1], account)
@@ -92,6 +90,11 @@ class Dispatcher:
             if not self._moves_on(result):
                 raise Unserved(result.failure, attempts, final=False)
             call.failed(result)
+
+    def _unsuited(self, candidate: routing.Candidate, call: Call) -> tuple[bool, bool]:
+        """Sorts accounts that lack the model behind those that have it, but never in front of a paid key."""
+        paid = candidate.reason is routing.Why.API_KEY
+        return paid, self.catalogue.lacks(candidate.account, call.model)
 
     @staticmethod
     def _log_move(call: Call, attempt: Attempt, account: Account) -> None:

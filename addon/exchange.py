@@ -145,9 +145,10 @@ class Exchange:
                     parts.append(self._output.feed(frame))
                 except Refused as refused:
                     parts.append(self._break_off(refused.failure))
-                if self._output.done:
-                    parts.append(self._output.finish())
-                    self._complete()
+                else:
+                    if self._output.done:
+                        parts.append(self._output.finish())
+                        self._complete()
             if self._over:
                 break
         return b"".join(parts)
@@ -155,7 +156,7 @@ class Exchange:
     def _complete(self) -> None:
         """The terminal event is through: keep what later requests need, give the connection back."""
         assert self._opened
-        self._over = True
+        self._over = self._opened.complete = True
         self._dispatcher.completed(self._call, self._opened, self._output)
 
     def _break_off(self, failure: Failure) -> bytes:
@@ -224,7 +225,7 @@ class Exchange:
         self._answer(failure.status, {"x-request-id": new_request_id(), **headers, **advice})
 
     def _answer(self, status: int, headers: dict[str, str]) -> None:
-        if self._over:
+        if self._over and not (self._output.stream and status == 200):
             headers["content-length"] = str(len(self._ready))
         elif self._chunked:
             headers["transfer-encoding"] = "chunked"

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 class Intercept:
     """The addon between mitmproxy's hooks and the exchanges."""
 
+    name = "openai_auth_intercept"  # mitmproxy and mitmweb have an addon called `intercept`
+
     def __init__(self, services: Services, servers: VirtualServers) -> None:
         self._services = services
         self._generation = Generation(services, servers)

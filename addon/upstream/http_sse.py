@@ -10,7 +10,7 @@ The rule: nothing is retried here, and every failure says whether the request ca
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +23,8 @@ CONNECT_TIMEOUT = 15.0
 """Seconds for TCP and TLS, as the official client's."""
 IDLE_TIMEOUT = 300.0
 """Seconds without a byte on a stream, as the official client's `stream_idle_timeout_ms`."""
+DRAIN_TIMEOUT = 2.0
+"""Seconds for which a finished answer may still hold its connection; a backend that takes longer loses it."""
 ERROR_BODY_LIMIT = 2**20
 """Bytes of a refusal's body that are read: enough for any JSON, and for what is worth reading of a page."""
 
@@ -39,10 +41,13 @@ class UpstreamError(Exception):
 class Reply:
     """An answer whose head has come. `read` gives its bytes as they arrive; `close` ends it at once."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, drain: Callable[[aiohttp.ClientResponse], None]
+    ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
+        self._drain = drain
 
     async def read(self) -> bytes:
         """The next bytes; b"" at the end. Raises UpstreamError when the stream is cut or idle too long."""
@@ -69,6 +74,13 @@ class Reply:
             pass
         return b"".join(parts)
 
+    def release(self) -> None:
+        """Everything that matters was read: keep the connection for the next request, once its last bytes are there."""
+        if self._response.content.at_eof():
+            self._response.close()
+        else:
+            self._drain(self._response)
+
     def close(self) -> None:
         """Close the connection unless the answer was read to its end."""
         self._response.close()
@@ -90,6 +102,7 @@ class Upstream:
         self._proxy = proxy
         self._pooled: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self.draining: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         tls = trusted_roots()
@@ -100,6 +113,8 @@ class Upstream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for task in self.draining:
+            task.cancel()
         for session in (self._pooled, self._fresh):
             if session:
                 await session.close()
@@ -150,7 +165,24 @@ class Upstream:
                 ),
                 sent=True,
             ) from None
-        return Reply(response)
+        return Reply(response, self._drain)
+
+    def _drain(self, response: aiohttp.ClientResponse) -> None:
+        task = asyncio.create_task(_drained(response))
+        self.draining.add(task)
+        task.add_done_callback(self.draining.discard)
+
+
+async def _drained(response: aiohttp.ClientResponse) -> None:
+    """Read what is left of an answer, which is its end and no more."""
+    try:
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            while await response.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass
+    finally:
+        response.close()
 
 
 def trusted_roots() -> ssl.SSLContext:

@@ -69,7 +69,7 @@ class Environment:
             return sys.executable
         major, minor = self.python_below
         names = [f"python{major}.{older}" for older in range(minor - 1, minor - 4, -1)]
-        return next((path for name in names if (path := shutil.which(name))), None)
+        return next((path for name in names if (path := shutil.which(name)) and _runs(path)), None)
 
     def missing(self) -> str | None:
         """Why its clients cannot be tested here and now, None when they can."""
@@ -91,6 +91,11 @@ class Environment:
         code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
         command = [str(self.bin / "python"), "-c", code, package]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _runs(path: str) -> bool:
+    """A name on the PATH may be a version manager's, with nothing behind it."""
+    return subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
 
 
 def _python(name: str, *packages: str, below: tuple[int, int] | None = None) -> Environment:

@@ -14,6 +14,7 @@ from tests.clients import environments
 from tests.clients.environments import Environment
 
 Api = Literal["responses", "chat"]
+APIS: tuple[Api, ...] = ("responses", "chat")
 Way = Literal["proxy", "base"]
 """HTTPS_PROXY with our CA, or OPENAI_BASE_URL."""
 WAYS: tuple[Way, ...] = ("proxy", "base")
@@ -28,7 +29,6 @@ class Client:
     driver: str
     refused: str = "openai.BadRequestError"
     limited: str = "openai.RateLimitError"
-    apis: tuple[Api, ...] = ("responses", "chat")
     environ: Mapping[str, str] = field(default_factory=dict)
 
 

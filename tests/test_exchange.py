@@ -1,0 +1,113 @@
+"""One exchange, with an answer that the test hands to it."""
+
+import types
+from typing import Any, cast
+
+import orjson
+
+from accounts.models import Account
+from addon.call import Call, Opened
+from addon.dispatch import Dispatcher
+from addon.exchange import Exchange
+from addon.protocol import sse
+from addon.protocol.asked import Asked
+from addon.protocol.repair import ResponsesStream
+
+EVENTS: list[dict[str, Any]] = [
+    {"type": "response.created", "response": {"id": "resp_1", "object": "response", "output": []}},
+    {
+        "type": "response.output_item.added",
+        "output_index": 0,
+        "item": {"type": "message", "id": "msg_1", "role": "assistant", "content": []},
+    },
+    {
+        "type": "response.output_item.done",
+        "output_index": 0,
+        "item": {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "hello", "annotations": []}],
+        },
+    },
+    {"type": "response.completed", "response": {"id": "resp_1", "object": "response", "output": []}},
+]
+
+
+class Reply:
+    """A reply whose whole stream has come; `fate` is what became of its connection."""
+
+    status = 200
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.fate = ""
+
+    async def read(self) -> bytes:
+        raise AssertionError("everything is there already")
+
+    def release(self) -> None:
+        self.fate = "released"
+
+    def close(self) -> None:
+        self.fate = "closed"
+
+
+def exchange(events: list[dict[str, Any]], reply: Reply, *, http2: bool = False) -> Exchange:
+    asked = Asked("responses", True, "gpt-5.5")
+    opened = Opened(
+        Account(id="1", label=None, type="oauth", account_id="a"),
+        cast(Any, reply),
+        sse.Decoder(),
+        sse.Decoder().feed(b"".join(map(sse.encode, events))),
+    )
+
+    async def begin(call: Call) -> Opened:
+        return opened
+
+    dispatcher = types.SimpleNamespace(open=begin, completed=lambda *_: None, interrupted=lambda *_: None)
+    call = types.SimpleNamespace(
+        shaped=types.SimpleNamespace(asked=asked, dropped=()), manner="streaming", speaks_codex=False
+    )
+    return Exchange(cast(Dispatcher, dispatcher), cast(Call, call), ResponsesStream(asked), http2=http2)
+
+
+async def run(one: Exchange) -> bytes:
+    await one.open()
+    parts = []
+    while True:
+        await one.read()
+        if not one.chunk:
+            one.close()
+            return b"".join(parts)
+        parts.append(one.chunk)
+
+
+async def test_a_stream_that_is_complete_at_once_is_still_sent_as_a_stream() -> None:
+    one = exchange(EVENTS, Reply())
+    assert b"response.completed" in await run(one)
+    assert one.response
+    assert "content-length" not in one.response.headers
+    assert one.response.headers["transfer-encoding"] == "chunked"
+
+
+async def test_a_stream_over_http2_has_no_framing_header() -> None:
+    one = exchange(EVENTS, Reply(), http2=True)
+    await run(one)
+    assert one.response
+    assert not {"content-length", "transfer-encoding"} & set(one.response.headers)
+
+
+async def test_the_connection_of_a_complete_answer_is_kept() -> None:
+    reply = Reply()
+    await run(exchange(EVENTS, reply))
+    assert reply.fate == "released"
+
+
+async def test_the_connection_of_a_broken_answer_is_closed() -> None:
+    reply = Reply()
+    failed = {"type": "error", "error": {"type": "server_error", "code": "server_error", "message": "no"}}
+    answer = await run(exchange([*EVENTS[:2], failed], reply))
+    assert reply.fate == "closed"
+    last = answer.strip().split(b"\n\n")[-1].split(b"data: ")[-1]
+    assert orjson.loads(last)["error"]["message"] == "no"
