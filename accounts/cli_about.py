@@ -25,7 +25,7 @@ def demo() -> None:
     checkout = addon_path().parent.parent
     if not (checkout / "tests" / "demo.py").is_file():
         fail("the demo is part of the source checkout: run `make demo` there")
-    sys.exit(subprocess.run([sys.executable, "-m", "tests.demo"], cwd=checkout, check=False).returncode)  # noqa: S603 - our own module
+    sys.exit(subprocess.run([sys.executable, "-m", "tests.demo"], cwd=checkout, check=False).returncode)
 
 
 @command("version", "openai-auth version")

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from mitmproxy import http
 from mitmproxy.net.http import status_codes
@@ -231,7 +232,7 @@ class Exchange:
             headers["transfer-encoding"] = "chunked"
         elif not self._http2:  # HTTP/1.0: the end of the connection is the end of the answer
             headers["connection"] = "close"
-        encoded = http.Headers([(name.encode("latin-1"), _latin(value)) for name, value in headers.items()])
+        encoded = Remembered([(name.encode("latin-1"), _latin(value)) for name, value in headers.items()])
         self.response = http.Response(
             http_version=b"HTTP/1.1",
             status_code=status,
@@ -242,6 +243,20 @@ class Exchange:
             timestamp_start=time.time(),
             timestamp_end=None,
         )
+
+
+class Remembered(http.Headers):
+    """Headers that remember a look-up: mitmproxy asks for the transfer encoding with every chunk it sends."""
+
+    _known: tuple[object, dict[str, Any]] = ((), {})
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if self._known[0] is not self.fields:  # a new tuple whenever somebody changed them
+            self._known = (self.fields, {})
+        known = self._known[1]
+        if key not in known:
+            known[key] = super().get(key)
+        return default if known[key] is None else known[key]
 
 
 def new_request_id() -> str:

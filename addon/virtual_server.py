@@ -109,6 +109,8 @@ class VirtualServer(HttpConnection):
         self.start = start
         self.stream_id = 0
         self.pump: asyncio.Task[None] | None = None
+        self.layer: layer.Layer
+        """The HTTP layer that has this server among its connections."""
         self.room = asyncio.Event()
         self.answered = False
         self.finished = False
@@ -155,12 +157,15 @@ class VirtualServer(HttpConnection):
             self.pump.cancel()
         self.exchange.close()
 
-    def buffered(self) -> int:
-        """Bytes that mitmproxy holds for our client because its HTTP/2 window is full."""
+    async def drained(self) -> None:
+        """Wait while mitmproxy holds much for our client because its HTTP/2 window is full."""
         client = self.siblings.get(self.context.client)
         if not isinstance(client, Http2Server):
-            return 0
-        return sum(len(part.data) for part in client.h2_conn.stream_buffers.get(self.stream_id, ()))
+            return
+        buffers = client.h2_conn.stream_buffers
+        while sum(len(part.data) for part in buffers.get(self.stream_id, ())) > HTTP2_BUFFER:
+            self.room.clear()
+            await self.room.wait()
 
 
 class VirtualStream(HttpStream):
@@ -204,6 +209,7 @@ class VirtualHttpLayer(HttpLayer):
         context.server.timestamp_start = time.time()
         exchange = self.addon.exchanges.pop(event.via[1][0])
         server = VirtualServer(context, exchange, self.connections, self.addon.start)
+        server.layer = self
         self.connections[context.server] = server
         stream = self.command_sources.pop(event)
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (context.server, None)))
@@ -213,7 +219,7 @@ class VirtualHttpLayer(HttpLayer):
             yield from super()._handle_event(event)
             if isinstance(event, events.DataReceived):
                 self.open_windows()
-        elif event.server.conn in self.connections:
+        elif event.server.layer is self:
             yield from self.event_to_child(event.server, event)
         else:  # we are the layer of the CONNECT around the one that has it
             for stream in list(self.streams.values()):
@@ -278,9 +284,8 @@ class VirtualServers:
                 await handler.server_event(event)
                 if exchange.chunk:
                     await handler.drain_writers()
-                    while server.buffered() > HTTP2_BUFFER:
-                        server.room.clear()
-                        await server.room.wait()
+                    if client.alpn == b"h2":
+                        await server.drained()
         except Exception:
             logger.exception("An exchange broke; its client's connection is cut.")
             exchange.error = "The proxy failed to answer this request; its log says why."

@@ -50,7 +50,7 @@ class Terminal:
     async def shows(self, text: str, *, styled: bool = False) -> str:
         """Looks until the screen has the text; the screen."""
         async with asyncio.timeout(30):
-            while text not in (seen := await self.screen(styled=styled)):  # noqa: ASYNC110
+            while text not in (seen := await self.screen(styled=styled)):
                 await asyncio.sleep(0.05)
         return seen
 

@@ -247,7 +247,7 @@ async def test_the_log_names_no_account_id_and_no_address(proxy: Proxy, tmp_path
 async def until(condition: Any) -> None:
     """The settings file is looked at twice a second."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.05)
 
 

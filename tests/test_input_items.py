@@ -188,6 +188,13 @@ def test_a_call_loses_id_status_and_the_sdks_nulls() -> None:
     assert shaped(dumped, OUTPUT) == [CALL, OUTPUT]
 
 
+def test_what_a_parsing_helper_added_is_left_out() -> None:
+    assert shaped(CALL | {"parsed_arguments": {"a": 1}}, OUTPUT) == [CALL, OUTPUT]
+    part = {"type": "output_text", "text": "{}"}
+    parsed = {"type": "message", "role": "assistant", "content": [part | {"parsed": {}}]}
+    assert shaped(parsed) == [parsed | {"content": [part]}]
+
+
 def test_a_namespace_that_is_set_stays() -> None:
     assert shaped(CALL | {"namespace": "n"}, OUTPUT)[0]["namespace"] == "n"
 

@@ -248,7 +248,7 @@ async def test_an_older_login_server_is_asked_to_leave_and_its_port_is_taken(iss
     async with foreign_server(leaves=True) as (port, seen):
 
         async def sleep(_seconds: float) -> None:
-            while is_listening(port):  # noqa: ASYNC110
+            while is_listening(port):
                 await asyncio.sleep(0)
 
         server = LoginServer(issuer, ports=(port, 0), sleep=sleep)

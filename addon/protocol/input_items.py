@@ -28,6 +28,9 @@ Resolve = Callable[[str], Item | None]
 MARKS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
 # Written by the official client into its own items. 400 from anybody else.
 _NATIVE_MEMBER: Final = "internal_chat_message_metadata_passthrough"
+# What the SDKs' parsing helpers put beside the text they parsed; the Node SDK replays it. 400 too.
+_PARSED_ARGUMENTS: Final = frozenset({"parsed_arguments"})
+_PARSED: Final = "parsed"
 _MESSAGE_MEMBERS: Final = frozenset({"type", "role", "content", "phase"})
 # Not touched: an approval refers to its request by id, and Lite tools must arrive as they were sent.
 _AS_THEY_ARE: Final = frozenset({"mcp_approval_request", "additional_tools"})
@@ -148,7 +151,7 @@ class _Shaper:
         self._calls[self._call_id(item, place)] = "function_call_output"
         if not item.get("name"):
             raise _missing(f"{place}.name")
-        item = self._named(_without(item, self._id_status))
+        item = self._named(_without(item, self._id_status | _PARSED_ARGUMENTS))
         arguments = item.get("arguments")
         if not isinstance(arguments, str):
             item = {**item, "arguments": _json_text(arguments, "{}")}
@@ -302,6 +305,8 @@ def _assistant_part(part: Any) -> Any:
     clean = _scrub(part)
     if clean.get("type") in ("text", "input_text"):
         return {"type": "output_text", "text": clean.get("text", "")}
+    if _PARSED in clean:
+        return {key: value for key, value in clean.items() if key != _PARSED}
     return clean
 
 

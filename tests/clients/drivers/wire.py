@@ -6,6 +6,7 @@ when the model calls the tool (the next line in is then {"output"}, the tool's r
 
 Runs in the client's environment: the standard library is all there is."""
 
+import asyncio
 import inspect
 import json
 import os
@@ -53,14 +54,15 @@ def call(name, arguments):
 
 def serve(answer):
     """Do jobs until the test has no more. `answer(job)` returns the text, at once or as a coroutine."""
-    while line := sys.stdin.readline():
-        try:
-            text = answer(Job(**json.loads(line)))
-            if inspect.iscoroutine(text):
-                import asyncio
+    with asyncio.Runner() as runner:
+        while line := sys.stdin.readline():
+            try:
+                text = answer(Job(**json.loads(line)))
+                say(text=runner.run(text) if inspect.iscoroutine(text) else text)
+            except Exception as error:
+                say(error=told(error))
 
-                text = asyncio.run(text)
-            say(text=text)
-        except Exception as error:
-            classes = [f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
-            say(error={"classes": classes, "status": getattr(error, "status_code", None), "message": str(error)})
+
+def told(error):
+    classes = [f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
+    return {"classes": classes, "status": getattr(error, "status_code", None), "message": str(error)}
