@@ -221,7 +221,8 @@ class Settings(BaseSettings):
         "them only with a real API key",
     )
     openai_url: Url = Field(
-        default="https://api.openai.com/v1", description="base of the real API, for accounts that are API keys"
+        default="https://api.openai.com/v1",
+        description="base of the real API, for accounts that are API keys",
     )
     image_model: Line = Field(
         default="gpt-5.5", description="model that is asked when a client wants an image (Images API)"

@@ -13,7 +13,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from mitmproxy import http
@@ -21,7 +20,7 @@ from mitmproxy.net.http import status_codes
 
 from addon.call import Call, Opened, Unserved
 from addon.dispatch import FAILURES, Dispatcher
-from addon.protocol import errors, sse
+from addon.protocol import codex_cli, errors, sse
 from addon.protocol.errors import Cause, Failure, Refused
 from addon.protocol.output import Output
 from addon.protocol.verbatim import Verbatim
@@ -216,8 +215,8 @@ class Exchange:
         return {DROPPED_HEADER: ",".join(names)} if names else {}
 
     def _refuse(self, failure: Failure, headers: Mapping[str, str], *, final: bool) -> None:
-        if self._call.speaks_codex and failure.cause in (Cause.MODEL, Cause.VERSION):
-            failure = replace(failure, status=400)
+        if self._call.speaks_codex:
+            failure = codex_cli.failure(failure, now=time.time())
         self._ready = errors.body(failure)
         self._over = True
         advice = errors.headers(failure, now=time.time())

@@ -12,6 +12,7 @@ page in the user's browser cannot send one, and so cannot spend quota.
 import logging
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from mitmproxy import http
@@ -77,6 +78,7 @@ class Intercept:
             passthrough.answered(flow)
 
     async def _serve(self, flow: http.HTTPFlow) -> None:
+        refuse_pages(flow.request)
         require_key(flow.request)
         if flow.metadata[CLAIMED] == Route.RESPONSES_SOCKET:
             raise errors.refuse(
@@ -122,6 +124,24 @@ def sent_to_us(flow: http.HTTPFlow) -> bool:
         return host in ("localhost", client.sockname[0]) or loopback(host)
     except ValueError:  # a name
         return False
+
+
+def refuse_pages(request: http.Request) -> None:
+    """Raises Refused for a page of some web site: by a name that it pointed at us it could send any header."""
+    origin = urlsplit(request.headers.get("origin", ""))
+    if origin.scheme not in ("http", "https"):  # no browser, or a program's own page
+        return
+    host = origin.hostname or ""
+    try:
+        own = host in ("localhost", passthrough.API_HOST) or loopback(host)
+    except ValueError:  # a name
+        own = False
+    if not own:
+        raise errors.refuse(
+            403,
+            f"Web pages are not served here, and this request comes from {origin.netloc}.",
+            code="foreign_origin",
+        )
 
 
 def require_key(request: http.Request) -> None:

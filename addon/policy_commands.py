@@ -103,7 +103,7 @@ class PolicyCommands:
 
     @codex("reset")
     def reset(self, account: str = "", chatgpt_account_id: str = "") -> None:
-        """List reset credits, or spend one: the ChatGPT account id that the list shows confirms it."""
+        """List reset credits, or spend one: the ChatGPT account id that codex.accounts shows confirms it."""
         quota, pool = self._quota(), self._pool()
         try:
             chosen = [resolve(pool.accounts, account)] if account else list(pool.accounts)
@@ -143,10 +143,9 @@ class PolicyCommands:
         try:
             record = await quota.records.load(account.account_id or "")
             if record and record.attempt:
-                text, confirmed = reset_views.repetition(account, record.attempt, now), account.account_id
+                text = reset_views.repetition(account, record.attempt, now)
             else:
                 found = await quota.eligibility(account)
-                confirmed = found.account_id
                 if found.credit is None or found.obstacle:
                     logger.info("%s: %s.", account.name, found.obstacle)
                     return
@@ -154,7 +153,10 @@ class PolicyCommands:
         except AccountsError as error:
             logger.error("%s: %s", account.name, error)
             return
-        logger.info("%s To do it: codex.reset %s %s", text, account.id, confirmed)
+        # The ChatGPT account id is blotted out of every log; `codex.accounts` shows it.
+        logger.info(
+            "%s To do it: codex.reset %s and the ChatGPT account id from codex.accounts.", text, account.id
+        )
 
     async def _spend(self, account: Account, confirmed_id: str) -> None:
         quota, now = self._quota(), time.time()

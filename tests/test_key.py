@@ -174,7 +174,9 @@ async def test_a_missing_key_file_is_named_and_not_made_anew(tmp_path: Path) -> 
     assert await stored(tmp_path, keyring=False) == "the token"
 
 
-@pytest.mark.parametrize("content", [Fernet.generate_key(), b"nonsense", b"\xff\xfe"], ids=["another key", "text", "bytes"])
+@pytest.mark.parametrize(
+    "content", [Fernet.generate_key(), b"nonsense", b"\xff\xfe"], ids=["another key", "text", "bytes"]
+)
 async def test_a_wrong_key_file_is_noticed_and_tokens_survive_it(tmp_path: Path, content: bytes) -> None:
     await stored(tmp_path, keyring=False)
     right = (tmp_path / "key").read_bytes()

@@ -157,7 +157,7 @@ async def test_a_reset_wants_the_id_that_the_list_showed(
     await bench.services.quota.close()
     assert "main: no window is used up" in caplog.text
     work = await bench.store.account("work")
-    assert f"To do it: codex.reset {work.id} acct-work" in caplog.text
+    assert f"To do it: codex.reset {work.id} and the ChatGPT account id" in caplog.text
     bench.run("codex.reset", "work", "acct-main")
     await bench.services.quota.close()
     assert "is not the ChatGPT account that was confirmed" in caplog.text

@@ -205,9 +205,9 @@ async def test_a_client_that_leaves_while_its_request_is_prepared_leaves_no_exch
 
 async def test_a_fault_in_the_middle_cuts_the_connection(confdir: Path) -> None:
     async with seam(confdir, broken) as proxy, aiohttp.ClientSession() as client:
+        answer = await client.get(proxy.url)
         with pytest.raises(aiohttp.ClientPayloadError):
-            async with client.get(proxy.url) as answer:
-                await answer.read()
+            await answer.read()
         assert proxy.claims.exchanges[0].closed.is_set()
 
 
@@ -219,8 +219,8 @@ async def test_a_fault_before_the_head_is_an_error_answer(confdir: Path) -> None
     servers = VirtualServers()
     claims = ClaimAll(servers, lambda flow: Faulty())
     async with mitmproxy(confdir, servers, claims) as (_, port), aiohttp.ClientSession() as client:
-        async with client.get(f"http://127.0.0.1:{port}/") as answer:
-            assert answer.status == 502
+        answer = await client.get(f"http://127.0.0.1:{port}/")
+        assert answer.status == 502
 
 
 async def test_a_slow_http1_client_holds_the_exchange_back(confdir: Path) -> None:

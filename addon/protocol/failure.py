@@ -21,6 +21,9 @@ import orjson
 SHORT_WAIT = 60.0
 """Seconds up to which a client may well wait and try again by itself; the SDK waits two minutes at most."""
 
+USAGE_LIMIT = "usage_limit_reached"
+"""The error type by which the backend says that a subscription's quota is used up."""
+
 
 class Cause(StrEnum):
     """Why a request failed, as far as it decides what happens next."""
@@ -132,8 +135,16 @@ def body(failure: Failure) -> bytes:
 
 
 def error_object(failure: Failure) -> dict[str, Any]:
-    """The `error` member of an error body or error frame."""
-    return {"message": failure.message, "type": failure.type, "param": failure.param, "code": failure.code}
+    """The `error` member of an error body or error frame; a used-up quota says in it when it is there again."""
+    shown: dict[str, Any] = {
+        "message": failure.message,
+        "type": failure.type,
+        "param": failure.param,
+        "code": failure.code,
+    }
+    if failure.type == USAGE_LIMIT and failure.resets_at is not None:
+        shown["resets_at"] = int(failure.resets_at)
+    return shown
 
 
 def headers(failure: Failure, *, now: float) -> dict[str, str]:

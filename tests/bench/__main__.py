@@ -19,16 +19,23 @@ from rich.console import Console
 
 from accounts.importer import read_logins
 from accounts.store import Store
-from tests.bench.client import Way, ask
+from tests.bench import translation
+from tests.bench.client import Timing, Way, ask
 from tests.codex_fake.process import FakeProcess
 from tests.proxy_process import ROOT, ProxyProcess
+
+EVENTS_AROUND = 12
+"""Events of an answer beside its text deltas: lifecycle, reasoning, items, parts."""
 
 console = Console(highlight=False, width=120)
 
 
 def cpu(pid: int) -> float:
     """CPU seconds a process has used, all its threads."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+    return (
+        sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+        / 1e9
+    )
 
 
 def memory(pid: int) -> int:
@@ -45,7 +52,12 @@ def body(size: int, order: str) -> bytes:
         text = "The quick brown fox jumps over the lazy dog, said the agent. " * (size // 2400 + 1)
         items.append({"type": "message", "role": role, "content": [{"type": kind, "text": text}]})
     items.append({"type": "message", "role": "user", "content": [{"type": "input_text", "text": order}]})
-    tool = {"type": "function", "name": "read", "parameters": {"type": "object", "properties": {}}, "strict": False}
+    tool = {
+        "type": "function",
+        "name": "read",
+        "parameters": {"type": "object", "properties": {}},
+        "strict": False,
+    }
     return orjson.dumps({"model": "gpt-5.5", "stream": True, "store": False, "input": items, "tools": [tool]})
 
 
@@ -57,6 +69,7 @@ class Bench:
         self.fake = fake
         self.rounds = rounds
         self.results: dict[str, dict[str, list[float]]] = {}
+        self.firsts: dict[tuple[int, str], list[float]] = {}
 
     def note(self, measure: str, way: Way, value: float) -> None:
         self.results.setdefault(measure, {}).setdefault(way.name, []).append(value)
@@ -90,30 +103,45 @@ class Bench:
 
         await self.interleaved(measure)
 
-    async def streams(self, count: int, deltas: int, pace: float) -> None:
-        """Time to first byte and delay per event with `count` streams side by side, and CPU per event."""
+    async def streams(self, count: int, deltas: int, pace: float, *, times: int = 1) -> None:
+        """Time to first byte and delay per event of `count` streams side by side, and CPU per event.
+
+        They begin one after the other within the time of one stream: each first byte is that of a request that comes
+        while the others run.
+        """
 
         async def measure(way: Way) -> None:
             request = way.request(body(2000, f"stream:{deltas}@{pace}"))
             connections = [await way.connect() for _ in range(count)]
             warm = way.request(body(2000, "stream:1"))
-            await asyncio.gather(*(ask(connection, warm) for connection in connections))
+            for connection in connections:
+                await ask(connection, warm)
             before = cpu(way.pid) if way.pid else 0.0
-            timings = await asyncio.gather(*(ask(connection, request, stamped=True) for connection in connections))
+
+            async def one(number: int) -> Timing:
+                await asyncio.sleep(number * deltas * pace / count)
+                return await ask(connections[number], request, stamped=True)
+
+            timings: list[Timing] = []
+            for _ in range(times):
+                timings += await asyncio.gather(*map(one, range(count)))
             if way.pid and count > 1:
-                self.note(
-                    "CPU µs per stream event", way, (cpu(way.pid) - before) / (count * (deltas + 12)) * 1e6
-                )
+                events = count * (deltas + EVENTS_AROUND)
+                self.note("CPU µs per stream event", way, (cpu(way.pid) - before) / events * 1e6)
             firsts = sorted(timing.first * 1000 for timing in timings)
-            plural = "stream" if count == 1 else "streams"
-            self.note(f"ms to first byte, {count} {plural}, median", way, statistics.median(firsts))
-            self.note(f"ms to first byte, {count} {plural}, p99", way, firsts[int(len(firsts) * 0.99)])
+            self.firsts.setdefault((count, way.name), []).extend(firsts)
             delays = [delay * 1000 for timing in timings for delay in timing.delays]
+            plural = "stream" if count == 1 else "streams"
             self.note(f"ms delay per event, {count} {plural}, median", way, statistics.median(delays))
             for _, writer in connections:
                 writer.close()
 
         await self.interleaved(measure)
+        for way in self.ways:
+            firsts = sorted(self.firsts[count, way.name])
+            plural = "stream" if count == 1 else "streams"
+            self.note(f"ms to first byte, {count} {plural}, median", way, statistics.median(firsts))
+            self.note(f"ms to first byte, {count} {plural}, p99", way, firsts[int(len(firsts) * 0.99)])
 
     async def connections(self, count: int) -> None:
         """CPU of a new client connection with one small request on it."""
@@ -134,7 +162,9 @@ class Bench:
                 connection = await way.connect()
                 await ask(connection, request)
                 connection[1].close()
-            self.note("CPU ms per new client connection", way, (cpu(way.pid) - before - on_one) / count * 1000)
+            self.note(
+                "CPU ms per new client connection", way, (cpu(way.pid) - before - on_one) / count * 1000
+            )
 
         await self.interleaved(measure)
 
@@ -144,15 +174,13 @@ class Bench:
         async def measure(way: Way) -> None:
             if not way.pid:
                 return
-            request = way.request(body(2000, "stream:3@2"))
+            request = way.request(body(2000, "stream:2@3"))
             connections = [await way.connect() for _ in range(count)]
             warm = way.request(body(2000, "stream:1"))
             await asyncio.gather(*(ask(connection, warm) for connection in connections))
             before = memory(way.pid)
             running = [asyncio.create_task(ask(connection, request)) for connection in connections]
-            while sum(connection[0]._buffer.startswith(b"HTTP") for connection in connections if not running[0].done()):
-                await asyncio.sleep(0)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.5)  # all have begun, none has its second delta
             self.note(f"KB per open stream, {count} streams", way, (memory(way.pid) - before) / count / 1024)
             await asyncio.gather(*running)
             for _, writer in connections:
@@ -173,9 +201,8 @@ class Bench:
             if refused:
                 refusal = {"detail": {"code": "invalid_workspace_selected"}}
                 self.fake.call("accounts/acct-main/fail", status=403, body=refusal, times=None)
-            used, firsts = cpu(way.pid), []
-            for _ in range(count):
-                firsts.append((await ask(connection, request)).first)
+            used = cpu(way.pid)
+            firsts = [(await ask(connection, request)).first for _ in range(count)]
             costs[refused] = (statistics.median(firsts) * 1000, (cpu(way.pid) - used) / count * 1000)
         self.fake.call("accounts/acct-main/heal")
         self.fake.call("set", fast=True)
@@ -186,7 +213,10 @@ class Bench:
     def table(self) -> str:
         """Markdown: medians, and the proxy's share of plain mitmdump's value."""
         names = [way.name for way in self.ways]
-        lines = [f"| measure | {' | '.join(names)} | proxy : plain |", f"| --- |{' ---: |' * (len(names) + 1)}"]
+        lines = [
+            f"| measure | {' | '.join(names)} | proxy : plain |",
+            f"| --- |{' ---: |' * (len(names) + 1)}",
+        ]
         for measure, by_way in self.results.items():
             values = {name: statistics.median(found) for name, found in by_way.items()}
             plain, ours = values.get("plain mitmdump"), values.get("proxy")
@@ -200,7 +230,8 @@ class Bench:
 async def ways(home: Path) -> AsyncIterator[tuple[list[Way], FakeProcess]]:
     """The backend, a plain mitmdump and the proxy, all running."""
     quiet = ("--set", "flow_detail=0", "--set", "connection_strategy=lazy")
-    with FakeProcess("--fast", "--tls", str(home), "--auth", str(home), "--account", "acct-main", "--account", "acct-work") as fake:
+    accounts = ("--account", "acct-main", "--account", "acct-work")
+    with FakeProcess("--fast", "--tls", str(home), "--auth", str(home), *accounts) as fake:
         async with await Store.open(home / "proxy", keyring=False) as store:
             for name in ("acct-main", "acct-work"):
                 for login in read_logins(home / f"{name}.json"):
@@ -238,8 +269,8 @@ async def main() -> None:
             steps: list[tuple[str, Awaitable[None]]] = [
                 ("requests of 50 KB", bench.throughput("50 KB", 50_000, 400 // scale)),
                 ("requests of 1 MB", bench.throughput("1 MB", 1_000_000, 80 // scale)),
-                ("one stream", bench.streams(1, 100 // scale, 0.005)),
-                ("50 streams", bench.streams(50, 100 // scale, 0.05)),
+                ("one stream", bench.streams(1, 10, 0.02, times=20 // scale)),
+                ("50 streams", bench.streams(50, 200 // scale, 0.05)),
                 ("new connections", bench.connections(100 // scale)),
                 ("200 open streams", bench.open_streams(200 // scale)),
                 ("fallbacks", bench.fallback(100 // scale)),
@@ -248,6 +279,7 @@ async def main() -> None:
                 console.print(f"[dim]measuring {name} …[/]")
                 await step
     print("\n" + bench.table())
+    print("\n" + translation.report(rounds * 10))
 
 
 if __name__ == "__main__":

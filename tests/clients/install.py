@@ -17,7 +17,9 @@ from tests.clients.environments import DRIVERS, ENVIRONMENTS, Environment
 def main(names: list[str]) -> int:
     wanted = [each for each in ENVIRONMENTS if not names or each.name in names]
     if unknown := set(names) - {each.name for each in wanted}:
-        print(f"There is no {', '.join(sorted(unknown))}; there are {', '.join(e.name for e in ENVIRONMENTS)}.")
+        print(
+            f"There is no {', '.join(sorted(unknown))}; there are {', '.join(e.name for e in ENVIRONMENTS)}."
+        )
         return 2
     failed = [each.name for each in wanted if not install(each)]
     if failed:

@@ -7,29 +7,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.clients.driving import Driver, Outcome, environ
-from tests.clients.habitat import habitat
-from tests.clients.registry import APIS, CLIENTS, WAYS, Api, Client, Way
+from tests.clients.habitat import INVALID, habitat, pairs
+from tests.clients.registry import APIS, CLIENTS, Api, Client, Way
 from tests.codex_fake.accounts import FakeAccount
 from tests.codex_fake.server import CodexFake
 from tests.world import World
 
 ASKED = 'call:lookup {"word": "amber"}'
 MEANS = "the resin of old trees"
-INVALID = {
-    "error": {
-        "message": "Sadly the mood is not blue.",
-        "type": "invalid_request_error",
-        "param": "mood",
-        "code": "invalid_value",
-    }
-}
-
 pytestmark = [pytest.mark.clients, pytest.mark.asyncio(loop_scope="module")]
 every_api = pytest.mark.parametrize("api", APIS)
 whole_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -57,17 +48,7 @@ class Row:
         return self.fake.account(self.asked[-1] or "")
 
 
-def pairs() -> list[Any]:
-    """Every client by every way; those of a pair stay together when tests are spread over processes."""
-    found = []
-    for client in CLIENTS:
-        for way in WAYS:
-            name = f"{client.name}-{way}"
-            found.append(pytest.param((client, way), id=name, marks=pytest.mark.xdist_group(name)))
-    return found
-
-
-@pytest_asyncio.fixture(params=pairs(), scope="module", loop_scope="module")
+@pytest_asyncio.fixture(params=pairs(CLIENTS), scope="module", loop_scope="module")
 async def settled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Row]:
@@ -179,3 +160,16 @@ async def test_every_account_is_limited(row: Row, api: Api) -> None:
 
 async def test_nothing_was_sent_that_must_not_be(row: Row) -> None:
     assert not row.fake.violations
+
+
+async def test_the_traces_of_openai_agents_are_taken_without_harm(tmp_path: Path) -> None:
+    """They go to api.openai.com whatever the base URL is; the answer to them is what the real API says."""
+    client = next(client for client in CLIENTS if client.name == "openai-agents")
+    if reason := client.environment.missing():
+        pytest.skip(reason)
+    async with habitat(tmp_path) as here:
+        async with Driver(client, environ("proxy", here.proxy, tmp_path)) as driver:
+            answered(await driver.ask("responses", "hello"), "You said: hello", stream=False)
+        await here.proxy.wait_for(r"POST https://api\.openai\.com/v1/traces/ingest")
+        await here.proxy.wait_for(r"<< 204 No Content")
+        assert len(here.fake.seen()) == 1
