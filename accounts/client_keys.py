@@ -19,6 +19,7 @@ from typing import Any
 
 from accounts.key_records import ClientKey, KeyRecords, KeyUse
 from accounts.models import AccountsError
+from accounts.ticking import every
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class ClientKeys:
     async def start(self) -> None:
         """Load the keys and keep them current from now on."""
         await self._reload()
-        self._task = asyncio.create_task(self._keep_current(), name="client keys")
+        self._task = asyncio.create_task(every(TICK, self.tick), name="client keys")
 
     async def close(self) -> None:
         """Stop, and write what is pending."""
@@ -106,20 +107,6 @@ class ClientKeys:
         version = await self._store.version()
         self._keys = tuple(await self._store.client_keys())
         self._version = version
-
-    async def _keep_current(self) -> None:
-        trouble: str | None = None
-        while True:
-            await asyncio.sleep(TICK)
-            try:
-                await self.tick()
-                trouble = None
-            except AccountsError as error:
-                if str(error) != trouble:  # once, not twice a second
-                    trouble = str(error)
-                    logger.warning("%s", error)
-            except Exception:
-                logger.exception("Keeping the client keys current failed; it goes on.")
 
 
 def counted(usage: Mapping[str, Any] | None) -> KeyUse:

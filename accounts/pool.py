@@ -16,15 +16,15 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from accounts import placement, quota, routing
 from accounts.models import Access, Account, AccountsError, LoginRequired, Mark, NoSuchAccount, Quota
 from accounts.placement import Pin
 from accounts.quota_records import Observations
 from accounts.store import Store
+from accounts.ticking import every
 from accounts.tokens import Tokens
 
 logger = logging.getLogger(__name__)
@@ -114,8 +114,8 @@ class AccountPool:
         """Loads the view and begins to keep it current. Raises what the store raises."""
         await self.reload()
         self._tasks = [
-            asyncio.create_task(self._every(TICK, self.tick), name="account pool"),
-            asyncio.create_task(self._every(TICK, self.refresh_ahead), name="token refresh ahead"),
+            asyncio.create_task(every(TICK, self.tick), name="account pool"),
+            asyncio.create_task(every(TICK, self.refresh_ahead), name="token refresh ahead"),
         ]
 
     async def close(self) -> None:
@@ -263,17 +263,3 @@ class AccountPool:
             except AccountsError as error:
                 self._noticed(account, error)
                 logger.info("%s", error)
-
-    async def _every(self, seconds: float, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        trouble: str | None = None
-        while True:
-            try:
-                await step()
-                trouble = None
-            except AccountsError as error:
-                if str(error) != trouble:  # once, not twice a second
-                    trouble = str(error)
-                    logger.warning("%s", error)
-            except Exception:
-                logger.exception("keeping the accounts current failed; it goes on")
-            await asyncio.sleep(seconds)

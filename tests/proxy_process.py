@@ -37,10 +37,11 @@ class ProxyProcess:
         self._options = options
         self._script = script
         self._program = program
-        self._process: asyncio.subprocess.Process | None = None
+        self._output: asyncio.StreamReader | None = None
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
         self._ended = False
+        self.pid = 0
 
     @property
     def url(self) -> str:
@@ -62,11 +63,6 @@ class ProxyProcess:
     def log(self) -> str:
         return "\n".join(self.lines)
 
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
-
     async def __aenter__(self) -> Self:
         return await self.start()
 
@@ -74,29 +70,41 @@ class ProxyProcess:
         await self.stop()
 
     async def start(self) -> Self:
-        command = [str(Path(sys.executable).parent / self._program), "-p", "0"]
-        command += ["--set", f"confdir={self.confdir}"]
+        arguments = ["-p", "0", "--set", f"confdir={self.confdir}"]
         if "--listen-host" not in self._options:
-            command += ["--listen-host", "127.0.0.1"]
+            arguments += ["--listen-host", "127.0.0.1"]
         if self._script:
-            command += ["-s", str(self._script)]
+            arguments += ["-s", str(self._script)]
         clean = {name: value for name, value in os.environ.items() if not name.upper().endswith("_PROXY")}
         environ = clean | {"OPENAI_AUTH_HOME": str(self.home), "PYTHONUNBUFFERED": "1"} | self._environ
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            *self._options,
-            cwd=ROOT,
-            env=environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        self._output = await self._launch([*arguments, *self._options], environ)
         self._reader = asyncio.create_task(self._read())
         line = await self.wait_for(SETTLED)
         found = LISTENING.search(line)
         assert found, f"the proxy did not start:\n{self.log}"
         self.port = int(found[1])
         return self
+
+    async def _launch(self, arguments: list[str], environ: dict[str, str]) -> asyncio.StreamReader:
+        """Start the program; its output."""
+        self._process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).parent / self._program,
+            *arguments,
+            cwd=ROOT,
+            env=environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self.pid = self._process.pid
+        assert self._process.stdout
+        return self._process.stdout
+
+    async def _end(self, how: signal.Signals) -> None:
+        """Send a signal and wait until the process is gone."""
+        if self._process.returncode is None:
+            self._process.send_signal(how)
+            await self._process.wait()
 
     async def wait_for(self, pattern: str | re.Pattern[str]) -> str:
         """The first log line, past or future, that matches. Fails when the process ends without one."""
@@ -114,16 +122,14 @@ class ProxyProcess:
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the process and wait until it is gone."""
-        if self._process and self._process.returncode is None:
-            self._process.send_signal(how)
-            await self._process.wait()
+        if self.pid:
+            await self._end(how)
         if self._reader:
             await self._reader
 
     async def _read(self) -> None:
-        assert self._process
-        assert self._process.stdout
-        async for line in self._process.stdout:
+        assert self._output
+        async for line in self._output:
             async with self._news:
                 self.lines.append(line.decode(errors="replace").rstrip())
                 self._news.notify_all()

@@ -15,6 +15,7 @@ from accounts.importer import read_logins
 from accounts.store import Store
 from tests.codex_fake.accounts import FakeAccount
 from tests.codex_fake.server import CodexFake
+from tests.forked_proxy import ForkedProxy
 from tests.proxy_process import ProxyProcess
 
 KEY = "any"
@@ -56,7 +57,7 @@ class World:
 
     def start_proxy(self, *options: str, **environ: str) -> ProxyProcess:
         """Another mitmdump on the same home."""
-        return ProxyProcess(self.home, self.environ | environ, *options)
+        return ForkedProxy(self.home, self.environ | environ, *options)
 
     def client(
         self, *, direct: bool = False, proxy: ProxyProcess | None = None, **values: Any

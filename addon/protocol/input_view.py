@@ -13,20 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from addon.protocol.errors import Refused, refuse
+from addon.protocol.resend import ID_PREFIXES
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 """Items of a page, as in OpenAI's API."""
-
-_PREFIXES = {
-    "message": "msg",
-    "reasoning": "rs",
-    "function_call": "fc",
-    "function_call_output": "fco",
-    "custom_tool_call": "ctc",
-    "custom_tool_call_output": "ctco",
-    "web_search_call": "ws",
-}
 
 
 def listed(items: list[Any], response_id: str) -> list[dict[str, Any]]:
@@ -66,7 +57,7 @@ def _listed(item: dict[str, Any], place: str) -> dict[str, Any]:
     result = {**item, "type": kind}
     if not isinstance(item.get("id"), str) or not item["id"]:
         digest = hashlib.sha256(place.encode()).hexdigest()[:48]
-        result["id"] = f"{_PREFIXES.get(kind, 'item')}_{digest}"
+        result["id"] = f"{ID_PREFIXES.get(kind, 'item')}_{digest}"
     if kind == "message":
         content = item.get("content")
         if isinstance(content, str):

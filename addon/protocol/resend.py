@@ -21,8 +21,7 @@ from addon.protocol.wire_json import dump
 # Without these every request is refused; removing one would only trade one 400 for another.
 _INDISPENSABLE: Final = frozenset({"model", "input", "instructions", "store", "stream"})
 _STEP: Final = re.compile(r"[^.\[\]]+")
-# The id prefixes the backend knows for each item type.
-_PREFIX: Final = {
+ID_PREFIXES: Final = {
     "message": "msg",
     "reasoning": "rs",
     "function_call": "fc",
@@ -32,6 +31,7 @@ _PREFIX: Final = {
     "web_search_call": "ws",
     "image_generation_call": "ig",
 }
+"""How the id of an item begins, by its type."""
 
 
 def cut(value: Any, path: str) -> Any:
@@ -77,7 +77,7 @@ def with_item_id(body: bytes, index: int) -> bytes:
     if not 0 <= index < len(items) or "id" in items[index]:
         return body
     item = items[index]
-    prefix = _PREFIX.get(item.get("type"), "item")
+    prefix = ID_PREFIXES.get(item.get("type"), "item")
     item["id"] = f"{prefix}_{hashlib.sha256(dump(item, sort=True)).hexdigest()[:40]}"
     return dump(parsed)
 
