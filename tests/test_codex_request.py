@@ -721,7 +721,7 @@ def faults(body: Body) -> list[str]:
     known: set[str] = set()
     answered = {item["call_id"] for item in body["input"] if item["type"].endswith("_call_output")}
     end = len(body["input"])
-    while end and body["input"][end - 1]["type"] in ("function_call", "custom_tool_call"):
+    while end and body["input"][end - 1]["type"] in ("function_call", "custom_tool_call", "reasoning"):
         end -= 1
     for index, item in enumerate(body["input"]):
         kind = item["type"]

@@ -323,6 +323,12 @@ def test_the_empty_answer_comes_after_all_calls_of_the_round() -> None:
     ]
 
 
+def test_the_empty_answer_does_not_come_between_a_thought_and_what_it_led_to() -> None:
+    thought = {"type": "reasoning", "summary": [], "encrypted_content": "g1"}
+    search = {"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "q"}}
+    assert shaped(CALL, thought, search) == [CALL, OUTPUT | {"output": NO_RESULT}, thought, search]
+
+
 def test_an_unanswered_call_at_the_end_is_left_to_the_backend() -> None:
     assert shaped(USER, CALL) == [USER, CALL]
 

@@ -97,17 +97,22 @@ def _led_somewhere(items: list[Item]) -> list[Item]:
 def _answer(items: list[Item], answered: set[str]) -> list[Item]:
     """With an output for every unanswered call, after the run of calls it stands in, but not at the end."""
     result: list[Item] = []
-    open_calls: list[Item] = []
+    open_calls: dict[str, Item] = {}
+    thoughts: list[Item] = []  # after an open call: they stay with what follows them, be it a call or not
     for item in items:
         kind = item["type"]
-        if kind in _OUTPUT_OF:
-            if item["call_id"] not in answered:
-                open_calls.append(item)
-        elif kind != "reasoning" and open_calls:
-            result.extend(_no_result(call) for call in open_calls)
-            open_calls = []
+        if kind == "reasoning" and open_calls:
+            thoughts.append(item)
+            continue
+        if kind not in _OUTPUT_OF:
+            result.extend(map(_no_result, open_calls.values()))
+            open_calls = {}
+        elif item["call_id"] not in answered:
+            open_calls[item["call_id"]] = item
+        result.extend(thoughts)
+        thoughts = []
         result.append(item)
-    return result
+    return result + thoughts
 
 
 def _no_result(call: Item) -> Item:
