@@ -18,6 +18,7 @@ from typing import Any
 from mitmproxy import http
 from mitmproxy.net.http import status_codes
 
+from addon.answer import Answer
 from addon.call import Call, Opened, Unserved
 from addon.dispatch import FAILURES, Dispatcher
 from addon.protocol import codex_cli, errors, sse
@@ -33,8 +34,8 @@ ATTEMPTS_HEADER = "x-openai-auth-attempts"
 DROPPED_HEADER = "x-openai-auth-dropped"
 
 
-class Exchange:
-    """Answers one request with the events of one account. See virtual_server.Exchange for the members."""
+class Exchange(Answer):
+    """Answers one request with the events of one account."""
 
     def __init__(
         self,
@@ -45,10 +46,7 @@ class Exchange:
         http2: bool = False,
         chunked: bool = True,
     ) -> None:
-        self.response: http.Response | None = None
-        self.chunk = b""
-        self.error: str | None = None
-        self.upgraded = False
+        super().__init__()
         self._dispatcher = dispatcher
         self._call = call
         self._output = output
@@ -57,10 +55,6 @@ class Exchange:
         self._opened: Opened | None = None
         self.broken = False
         """The answer broke off, and its last bytes say so."""
-        self._ready = b""
-        """Bytes that are due before anything is read."""
-        self._over = False
-        """Nothing comes after `_ready`."""
 
     async def open(self) -> None:
         try:
@@ -91,17 +85,8 @@ class Exchange:
                 final=True,
             )
 
-    async def read(self) -> None:
-        while not self._ready and not self._over:
-            self._ready = await self._next()
-        self.chunk, self._ready = self._ready, b""
-
-    def feed(self, data: bytes) -> None:
-        """Only a WebSocket client sends anything after its request, and its upgrade is refused with a 426."""
-
     def close(self) -> None:
-        self._over = True
-        self._ready = b""
+        super().close()
         if self._opened:
             self._opened.close()
             self._opened = None

@@ -13,29 +13,25 @@ from collections.abc import Callable, Sequence
 
 from mitmproxy import http
 
+from addon.answer import Answer
 from addon.exchange import ACCOUNT_HEADER, Exchange
 from addon.protocol import errors
 from addon.protocol.failure import Refused
 
 
-class FanOut:
-    """Answers one request with several exchanges. See virtual_server.Exchange for the members.
+class FanOut(Answer):
+    """Answers one request with several exchanges.
 
     `join` makes the end of the stream, or the whole body, once every answer is there.
     """
 
     def __init__(self, exchanges: Sequence[Exchange], join: Callable[[], bytes], *, stream: bool) -> None:
-        self.response: http.Response | None = None
-        self.chunk = b""
-        self.error: str | None = None
-        self.upgraded = False
+        super().__init__()
         self._exchanges = exchanges
         self._join = join
         self._stream = stream
         self._tasks: dict[Exchange, asyncio.Task[None]] = {}
         self._running = list(exchanges)
-        self._ready = b""
-        self._over = False
 
     async def open(self) -> None:
         for exchange in self._exchanges:
@@ -55,17 +51,8 @@ class FanOut:
                 self.response.status_code = broken.failure.status
             self.response.headers["content-length"] = str(len(self._ready))
 
-    async def read(self) -> None:
-        while not self._ready and not self._over:
-            self._ready = await self._next()
-        self.chunk, self._ready = self._ready, b""
-
-    def feed(self, data: bytes) -> None:
-        """No WebSocket asks for choices."""
-
     def close(self) -> None:
-        self._over = True
-        self._ready = b""
+        super().close()
         for task in self._tasks.values():
             task.cancel()
         for exchange in self._exchanges:
