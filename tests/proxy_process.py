@@ -28,6 +28,7 @@ class ProxyProcess:
         *options: str,
         script: Path | None = ROOT / "addon/main.py",
         program: str = "mitmdump",
+        listen: bool = True,
     ) -> None:
         self.home = home
         self.confdir = home / "mitmproxy"
@@ -37,6 +38,7 @@ class ProxyProcess:
         self._options = options
         self._script = script
         self._program = program
+        self._listen = listen
         self._output: asyncio.StreamReader | None = None
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
@@ -71,7 +73,7 @@ class ProxyProcess:
 
     async def start(self) -> Self:
         arguments = ["-p", "0", "--set", f"confdir={self.confdir}"]
-        if "--listen-host" not in self._options:
+        if self._listen:
             arguments += ["--listen-host", "127.0.0.1"]
         if self._script:
             arguments += ["-s", str(self._script)]

@@ -156,6 +156,19 @@ async def test_a_token_about_to_expire_is_refreshed_before_it_is_used(tmp_path: 
         assert [request.status for request in here.fake.seen()] == [200]
 
 
+async def test_two_proxies_that_refresh_one_account_at_once_spend_one_refresh_token(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.start_proxy() as second:
+        here.main.expire_access()
+        clients = [here.client(proxy=proxy) for proxy in (here.proxy, second) for _ in range(3)]
+        answers = await asyncio.gather(
+            *(client.responses.create(model=MODEL, input="hello") for client in clients)
+        )
+        assert {answer.output_text for answer in answers} == {"You said: hello"}
+        assert here.fake.issuer.reused_refresh == 0
+        assert len(here.fake.issuer.refreshes) == 1
+        assert not here.work.requests
+
+
 async def test_a_client_that_leaves_ends_the_upstream_request(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.client() as client:
         here.main.stall(after=12)
