@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mitmproxy import options
+from mitmproxy.addons import core, next_layer, proxyserver, tlsconfig
+from mitmproxy.master import Master
 from mitmproxy.tools.dump import DumpMaster
 
 
@@ -21,10 +23,18 @@ class Running:
 
 
 @asynccontextmanager
-async def mitmproxy(confdir: Path, *addons: object, **values: Any) -> AsyncIterator[tuple[DumpMaster, int]]:
-    """The running master and its port."""
+async def mitmproxy(
+    confdir: Path, *addons: object, lean: bool = False, **values: Any
+) -> AsyncIterator[tuple[Master, int]]:
+    """The running master and its port. A lean one has no more addons than it takes to be a proxy."""
     opts = options.Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
-    master = DumpMaster(opts, with_termlog=False, with_dumper=False)
+    if lean:
+        master = Master(opts)
+        master.addons.add(
+            core.Core(), proxyserver.Proxyserver(), next_layer.NextLayer(), tlsconfig.TlsConfig()
+        )
+    else:
+        master = DumpMaster(opts, with_termlog=False, with_dumper=False)
     opts.update(connection_strategy="lazy", **values)
     started = Running()
     master.addons.add(*addons, started)

@@ -289,7 +289,7 @@ async def test_a_size_option_never_streams_a_claimed_request(confdir: Path) -> N
 
 
 async def test_ten_thousand_requests_leave_nothing_behind(confdir: Path) -> None:
-    async with seam(confdir) as proxy:
+    async with seam(confdir, lean=True) as proxy:
         connector = aiohttp.TCPConnector(limit=8)
         async with aiohttp.ClientSession(connector=connector) as client:
 

@@ -47,6 +47,8 @@ def decode(body: bytes, encoding: str, limit: int = LIMIT) -> bytes:
             code="unsupported_content_encoding",
         )
     for coding in reversed(codings):
+        if coding == "identity":  # nearly every body: not copied
+            continue
         body = _bounded(_DECODERS[coding](body), coding, limit)
     if len(body) > limit:
         raise too_large(limit)

@@ -219,12 +219,12 @@ def _text(content: object) -> str:
 
 
 def item_digests(input: list[Any]) -> list[int]:
-    """A digest of each item, equal for items that are equal as JSON with sorted members.
+    """A digest of each item, equal for items that are the same bytes upstream.
 
     Good in this process only: Python's own hash of the bytes, since a whole history is hashed with every request.
     Raises Refused (400) for an item nested too deeply.
     """
-    return [hash(dump(item, sort=True)) for item in input]
+    return [hash(dump(item)) for item in input]
 
 
 def is_new_turn(
