@@ -1,4 +1,4 @@
-"""Settings of the whole suite: generated cases are few and the same in every run; HYPOTHESIS_PROFILE=long looks further."""
+"""Settings of the whole suite: few generated cases, the same in every run; HYPOTHESIS_PROFILE=long looks further."""
 
 import os
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import openai
 
-from tests.command_line import openai_auth
-from tests.world import world
+from tests.test_cli import INSTALLED
+from tests.world import World, world
 
 MODEL = "gpt-5.5"
 SAID = "a prompt nobody else should read"
+
+
+async def command(here: World, *arguments: str) -> str:
+    """Runs `openai-auth` beside the proxy."""
+    process = await asyncio.create_subprocess_exec(
+        INSTALLED,
+        *arguments,
+        env=os.environ | here.environ | {"OPENAI_AUTH_HOME": str(here.home)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
 
 
 async def served_by(client: openai.AsyncOpenAI) -> str:
@@ -30,15 +44,15 @@ async def test_switch_disable_and_logout_are_seen_by_a_running_proxy(tmp_path: P
     settings = {"OPENAI_AUTH_KEEP_CONVERSATION": "0"}
     async with world(tmp_path, environ=settings) as here, here.client(direct=True) as client:
         assert await served_by(client) == "main"
-        await openai_auth(here, "rename", "main", "home")
+        await command(here, "rename", "main", "home")
         await until_served_by(client, "home")
-        await openai_auth(here, "switch", "work")
+        await command(here, "switch", "work")
         await until_served_by(client, "work")
-        await openai_auth(here, "disable", "work")
+        await command(here, "disable", "work")
         await until_served_by(client, "home")
-        await openai_auth(here, "enable", "work")
+        await command(here, "enable", "work")
         await until_served_by(client, "work")
-        await openai_auth(here, "logout", "work")
+        await command(here, "logout", "work")
         await until_served_by(client, "home")
         assert here.fake.issuer.revoked == ["acct-work"]
         assert not here.fake.violations
@@ -49,7 +63,7 @@ async def test_the_log_follows_the_level_and_never_holds_a_body_or_a_secret(tmp_
     async with world(tmp_path, environ={"OPENAI_AUTH_KEEP_CONVERSATION": "0"}) as here:
         async with here.client(direct=True) as client:
             assert "[mitmproxy" not in log.read_text()
-            await openai_auth(here, "logging", "trace")
+            await command(here, "logging", "trace")
             async with asyncio.timeout(20):
                 while "[mitmproxy" not in log.read_text():
                     await served_by(client)  # its connections are mitmproxy's to log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,6 @@ import openai
 import pytest
 
 from tests.codex_fake import catalogue, ciphertext
-from tests.command_line import openai_auth
 from tests.world import World, world
 
 MODEL = "gpt-5.5"
@@ -61,6 +61,20 @@ class Strangers:
         async with asyncio.timeout(20):
             while await self.ask() != name:
                 pass
+
+
+async def openai_auth(here: World, *arguments: str) -> str:
+    """The command, beside the running proxy."""
+    program = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("openai-auth")),
+        *arguments,
+        env=here.environ | {"OPENAI_AUTH_HOME": str(here.home), "PATH": "/usr/bin:/bin"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await program.communicate()
+    assert program.returncode == 0, err.decode()
+    return out.decode()
 
 
 def ciphertexts(value: Any) -> Iterator[str]:
