@@ -80,7 +80,7 @@ def run(
     try:
         if os.name == "nt":
             # Windows has no exec: there we wait for the client.
-            raise typer.Exit(subprocess.run(client, env=environ, check=False).returncode)  # noqa: S603
+            raise typer.Exit(subprocess.run(client, env=environ, check=False).returncode)  # noqa: S603 - as below
         os.execvpe(client[0], client, environ)  # noqa: S606 - running what the user typed is the task
     except OSError as error:
         fail(f"cannot run {client[0]}: {error.strerror}")

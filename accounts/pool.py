@@ -82,7 +82,7 @@ class AccountPool:
         self._version: int | None = None
         self._writing = asyncio.Lock()
         self._refresh_at = 0.0
-        self._spread = random.random() * REFRESH_EVERY  # noqa: S311
+        self._spread = random.random() * REFRESH_EVERY  # noqa: S311 - no secret
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
