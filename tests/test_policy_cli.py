@@ -27,6 +27,7 @@ from accounts.quota_table import QuotaView
 from accounts.settings_file import SettingsFile
 from accounts.store import Store
 from tests.codex_fake.server import CodexFake
+from tests.test_cli import INSTALLED
 from tests.world import World
 
 SESSION, OTHER = "a1b2c3" + "0" * 58, "a1b2ff" + "0" * 58
@@ -373,7 +374,7 @@ class TestReset:
         machine.world.work.give_reset_credits(3)
         programs = [
             await asyncio.create_subprocess_exec(
-                "openai-auth",
+                INSTALLED,
                 "reset",
                 "work",
                 "--yes",
