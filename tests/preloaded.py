@@ -1,4 +1,4 @@
-"""What tests/forked_proxy.py has imported before it forks: mitmproxy, and the addon but for its main.py."""
+"""What tests/forked.py has imported before it forks: the command, mitmproxy, and the addon but for its main.py."""
 
 import addon.commands
 import addon.intercept

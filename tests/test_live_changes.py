@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import openai
 
-from tests.test_cli import INSTALLED
-from tests.world import World, world
+from tests.world import world
 
 MODEL = "gpt-5.5"
 SAID = "a prompt nobody else should read"
-
-
-async def command(here: World, *arguments: str) -> str:
-    """Runs `openai-auth` beside the proxy."""
-    process = await asyncio.create_subprocess_exec(
-        INSTALLED,
-        *arguments,
-        env=os.environ | here.environ | {"OPENAI_AUTH_HOME": str(here.home)},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    return out.decode()
 
 
 async def served_by(client: openai.AsyncOpenAI) -> str:
@@ -44,15 +29,15 @@ async def test_switch_disable_and_logout_are_seen_by_a_running_proxy(tmp_path: P
     settings = {"OPENAI_AUTH_KEEP_CONVERSATION": "0"}
     async with world(tmp_path, environ=settings) as here, here.client(direct=True) as client:
         assert await served_by(client) == "main"
-        await command(here, "rename", "main", "home")
+        await here.openai_auth("rename", "main", "home")
         await until_served_by(client, "home")
-        await command(here, "switch", "work")
+        await here.openai_auth("switch", "work")
         await until_served_by(client, "work")
-        await command(here, "disable", "work")
+        await here.openai_auth("disable", "work")
         await until_served_by(client, "home")
-        await command(here, "enable", "work")
+        await here.openai_auth("enable", "work")
         await until_served_by(client, "work")
-        await command(here, "logout", "work")
+        await here.openai_auth("logout", "work")
         await until_served_by(client, "home")
         assert here.fake.issuer.revoked == ["acct-work"]
         assert not here.fake.violations
@@ -61,13 +46,14 @@ async def test_switch_disable_and_logout_are_seen_by_a_running_proxy(tmp_path: P
 async def test_the_log_follows_the_level_and_never_holds_a_body_or_a_secret(tmp_path: Path) -> None:
     log = tmp_path / "openai-auth.log"
     async with world(tmp_path, environ={"OPENAI_AUTH_KEEP_CONVERSATION": "0"}) as here:
+        assert "[mitmproxy" not in log.read_text()
+        await here.openai_auth("logging", "trace")
+        async with asyncio.timeout(20):
+            while "[mitmproxy" not in log.read_text():
+                async with here.client(direct=True) as client:
+                    await served_by(client)  # a new connection each time: these are mitmproxy's to log
+        here.main.limit()
         async with here.client(direct=True) as client:
-            assert "[mitmproxy" not in log.read_text()
-            await command(here, "logging", "trace")
-            async with asyncio.timeout(20):
-                while "[mitmproxy" not in log.read_text():
-                    await served_by(client)  # its connections are mitmproxy's to log
-            here.main.limit()
             await until_served_by(client, "work")
         text = log.read_text()
         assert "429 main → work" in text

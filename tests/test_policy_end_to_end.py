@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -61,20 +60,6 @@ class Strangers:
         async with asyncio.timeout(20):
             while await self.ask() != name:
                 pass
-
-
-async def openai_auth(here: World, *arguments: str) -> str:
-    """The command, beside the running proxy."""
-    program = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).with_name("openai-auth")),
-        *arguments,
-        env=here.environ | {"OPENAI_AUTH_HOME": str(here.home), "PATH": "/usr/bin:/bin"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await program.communicate()
-    assert program.returncode == 0, err.decode()
-    return out.decode()
 
 
 def ciphertexts(value: Any) -> Iterator[str]:
@@ -183,14 +168,14 @@ async def test_commands_change_a_running_proxy(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.client() as client:
         strangers = Strangers(client)
         assert await strangers.ask() == "main"
-        await openai_auth(here, "routing", "fallback-first")
+        await here.openai_auth("routing", "fallback-first")
         await strangers.until_served_by("work")
-        await openai_auth(here, "killswitch", "set", "work:100,100")
+        await here.openai_auth("killswitch", "set", "work:100,100")
         await strangers.until_served_by("main")
-        assert "work: skipped (killswitch, until" in await openai_auth(here, "explain")
-        assert "rests: 5h window" in await openai_auth(here, "killswitch")
-        assert " main " in await openai_auth(here, "routing")
-        await openai_auth(here, "killswitch", "off")
+        assert "work: skipped (killswitch, until" in await here.openai_auth("explain")
+        assert "rests: 5h window" in await here.openai_auth("killswitch")
+        assert " main " in await here.openai_auth("routing")
+        await here.openai_auth("killswitch", "off")
         await strangers.until_served_by("work")
 
 
@@ -200,21 +185,21 @@ async def test_a_reset_by_command_brings_an_account_back(tmp_path: Path) -> None
         here.main.give_reset_credits()
         strangers = Strangers(client)
         assert await strangers.ask() == "work"
-        assert "main was reset" in await openai_auth(here, "reset", "main", "--yes")
+        assert "main was reset" in await here.openai_auth("reset", "main", "--yes")
         await strangers.until_served_by("main")
 
 
 async def test_routing_reset_sends_a_conversation_back_to_main(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.client() as client:
         talk = Conversation(client, "talk")
-        await openai_auth(here, "disable", "main")
+        await here.openai_auth("disable", "main")
         async with asyncio.timeout(20):
             while await talk.ask() != "work":
                 pass
-        await openai_auth(here, "enable", "main")
+        await here.openai_auth("enable", "main")
         await Strangers(client).until_served_by("main")
         assert await talk.ask() == "work"
-        assert "Forgot 1 conversation" in await openai_auth(here, "routing", "reset", "talk")
+        assert "Forgot 1 conversation" in await here.openai_auth("routing", "reset", "talk")
         async with asyncio.timeout(20):
             while await talk.ask() != "main":
                 pass
@@ -237,7 +222,7 @@ async def test_idle_accounts_are_polled_in_the_background(tmp_path: Path) -> Non
         await here.fake.until(lambda: len(here.fake.seen("usage")) == 2)
         async with asyncio.timeout(20):
             while True:
-                rows = json.loads(await openai_auth(here, "quota", "--no-poll", "--json"))
+                rows = json.loads(await here.openai_auth("quota", "--no-poll", "--json"))
                 if all(row["windows"] for row in rows):
                     break
         assert {window["source"] for row in rows for window in row["windows"]} == {"usage"}
@@ -247,6 +232,6 @@ async def test_idle_accounts_are_polled_in_the_background(tmp_path: Path) -> Non
 async def test_all_modes_serve(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.client() as client:
         for mode in ("main-first", "fallback-first", "sticky-balanced"):
-            await openai_auth(here, "routing", mode)
+            await here.openai_auth("routing", mode)
             talk = Conversation(client, mode)
             assert await talk.ask("one") == await talk.ask("two")

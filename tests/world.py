@@ -15,7 +15,7 @@ from accounts.importer import read_logins
 from accounts.store import Store
 from tests.codex_fake.accounts import FakeAccount
 from tests.codex_fake.server import CodexFake
-from tests.forked_proxy import ForkedProxy
+from tests.forked import ForkedProxy, openai_auth
 from tests.proxy_process import ProxyProcess
 
 KEY = "any"
@@ -58,6 +58,11 @@ class World:
     def start_proxy(self, *options: str, **environ: str) -> ProxyProcess:
         """Another mitmdump on the same home."""
         return ForkedProxy(self.home, self.environ | environ, *options)
+
+    async def openai_auth(self, *arguments: str) -> str:
+        """What the command says, run beside the proxy."""
+        environ = self.environ | {"OPENAI_AUTH_HOME": str(self.home), "PATH": "/usr/bin:/bin"}
+        return await openai_auth([*arguments], environ, self.home)
 
     def client(
         self, *, direct: bool = False, proxy: ProxyProcess | None = None, **values: Any
