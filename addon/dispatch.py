@@ -1,9 +1,8 @@
 """
 Who answers: one request is tried on account after account until one of them begins to.
 
-An attempt ends in an `Opened` answer or in a `Failure`. What counts as begun is decided inside the stream: most
-refusals of the backend arrive in an answer with status 200, so events are held back until one proves that
-generation started. Until then the same bytes may go to another account; after it, never.
+An attempt ends in an `Opened` answer or in a `Failure`; `beginning.py` tells which. Until an answer has begun the
+same bytes may go to another account; after it, never.
 
 Some refusals are ours to repair on the same account: a token that expired, a member the backend does not take,
 reasoning that another account encrypted. Each repair is tried once.
@@ -18,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from accounts import quota, routing
 from accounts.models import Access, Account, AccountsError, LoginRequired, Mark
 from accounts.pool import AccountPool
+from addon import beginning
 from addon.call import Attempt, Call, Opened, Unserved
 from addon.protocol import codex_request, errors, sse, versions
 from addon.protocol.codex_request import Identity
-from addon.protocol.errors import Cause, Failure, Refused
+from addon.protocol.errors import Cause, Failure
 from addon.protocol.output import Output
-from addon.protocol.repair import proves_success
 from addon.provenance import Provenance
 from addon.repairs import Repairs
 from addon.sessions import Sessions
@@ -32,15 +31,8 @@ from addon.upstream.http_sse import Reply, Upstream, UpstreamError
 
 logger = logging.getLogger(__name__)
 
-HELD_EVENTS = 16
-HELD_BYTES = 64 * 1024
-"""What is held back at most; an answer that says so much without a sign of success is let go to the client."""
-
 ACCOUNT_CAUSES = frozenset({Cause.LIMIT, Cause.LOGIN, Cause.ACCOUNT, Cause.MODEL})
 """Refusals that another account may not share, whatever their status."""
-
-FAILURES = frozenset({"response.failed", "error"})
-"""Events that end an answer as a failure."""
 
 NO_ACCOUNTS = (
     "No ChatGPT account is set up. Run `openai-auth login`, or `openai-auth import` with an auth.json, "
@@ -139,7 +131,7 @@ class Dispatcher:
                 return Attempt(account, error.failure.status, error.failure)
             if numbers := quota.from_headers(reply.headers, now=time.time(), account_id=account.account_id):
                 self.pool.saw_quota(account, numbers)
-            outcome = await self._outcome(account, reply)
+            outcome = await self._outcome(call, account, reply)
             if isinstance(outcome, Opened):
                 self.sessions.remember_turn_state(call.session, call.turn, account.id, reply.headers)
                 self.catalogue.announced(account, reply.headers.get("x-models-etag"))
@@ -176,7 +168,7 @@ class Dispatcher:
                 return Attempt(account, error.failure.status, error.failure)
             if 200 <= reply.status < 300:
                 return Opened(account, reply, sse.Decoder(), [], verbatim=True)
-            outcome = await self._outcome(account, reply)
+            outcome = await self._outcome(call, account, reply)
             assert isinstance(outcome, Failure)
             if outcome.cause is Cause.CIPHERTEXT and call.ciphertexts and repairs.repair(outcome):
                 continue
@@ -216,43 +208,8 @@ class Dispatcher:
             headers["chatgpt-account-id"] = access.account_id
         return headers
 
-    async def _outcome(self, account: Account, reply: Reply) -> Opened | Failure:
-        """Read until the answer has begun, or is known to be a refusal. A refused reply is closed."""
-        try:
-            if not 200 <= reply.status < 300:
-                return errors.from_http(reply.status, reply.headers, await reply.body(), now=time.time())
-            result = await self._begin(account, reply)
-        except UpstreamError as error:
-            result = error.failure
-        except Refused as refused:
-            result = refused.failure
-        except BaseException:
-            reply.close()
-            raise
-        if isinstance(result, Failure):
-            reply.close()
-        return result
-
-    async def _begin(self, account: Account, reply: Reply) -> Opened | Failure:
-        decoder, held, size = sse.Decoder(), list[sse.Frame](), 0
-        while True:
-            data = await reply.read()
-            frames = decoder.feed(data) if data else decoder.close()
-            size += len(data)
-            for position, frame in enumerate(frames):
-                kind = frame.type
-                if kind in FAILURES:
-                    return errors.from_event(frame.json(), now=time.time())
-                if kind.startswith("codex."):
-                    self.side_channel(account, frame)
-                    continue
-                held.append(frame)
-                if proves_success(kind):
-                    return Opened(account, reply, decoder, held + frames[position + 1 :])
-            if not data:
-                return errors.network("cut", "The backend's answer ended before it began.")
-            if len(held) > HELD_EVENTS or size > HELD_BYTES:
-                return Opened(account, reply, decoder, held)
+    async def _outcome(self, call: Call, account: Account, reply: Reply) -> Opened | Failure:
+        return await beginning.outcome(account, reply, self.side_channel, stream=call.shaped.asked.stream)
 
     def side_channel(self, account: Account, frame: sse.Frame) -> None:
         """What the backend tells the client program in a stream: never for the client, quota for us."""

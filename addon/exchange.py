@@ -19,8 +19,9 @@ from mitmproxy import http
 from mitmproxy.net.http import status_codes
 
 from addon.answer import Answer
+from addon.beginning import FAILURES
 from addon.call import Call, Opened, Unserved
-from addon.dispatch import FAILURES, Dispatcher
+from addon.dispatch import Dispatcher
 from addon.protocol import codex_cli, errors, sse
 from addon.protocol.errors import Cause, Failure, Refused
 from addon.protocol.output import Output

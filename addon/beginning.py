@@ -1,0 +1,92 @@
+"""
+Whether an answer has begun.
+
+Most refusals of the backend arrive in an answer with status 200, so events are held back until one proves that
+generation started. Until then another account may be asked; after it, never. An answer that is no event stream is a
+refusal whatever its status says.
+
+The rule: who does not ask for a stream loses nothing by waiting, so nothing is let go to them without that proof.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from accounts.models import Account
+from addon.call import Opened
+from addon.protocol import errors, sse
+from addon.protocol.errors import Failure, Refused
+from addon.protocol.repair import proves_success
+from addon.upstream.http_sse import Reply, UpstreamError
+
+HELD_EVENTS = 16
+"""Events held back at most from a client of a stream; an answer that says so much without a proof is let go.
+
+Bytes say nothing here: the first two events repeat the request's instructions and tools, of any size.
+"""
+
+FAILURES = frozenset({"response.failed", "error"})
+"""Events that end an answer as a failure."""
+
+_NO_STREAM = ("application/json", "application/problem+json", "text/html")
+
+
+async def outcome(
+    account: Account, reply: Reply, aside: Callable[[Account, sse.Frame], None], *, stream: bool
+) -> Opened | Failure:
+    """Read until the answer has begun, or is known to be a refusal. A refused reply is closed.
+
+    `aside` is told the backend's events for its own program; `stream` says what the client asked for.
+    """
+    try:
+        result = await _outcome(account, reply, aside, stream=stream)
+    except UpstreamError as error:
+        result = error.failure
+    except Refused as refused:
+        result = refused.failure
+    except BaseException:
+        reply.close()
+        raise
+    if isinstance(result, Failure):
+        reply.close()
+    return result
+
+
+async def _outcome(
+    account: Account, reply: Reply, aside: Callable[[Account, sse.Frame], None], *, stream: bool
+) -> Opened | Failure:
+    refused = not 200 <= reply.status < 300
+    data = b"" if refused else await _first_bytes(reply)
+    if refused or _is_no_stream(reply.headers, data):
+        return errors.from_http(reply.status, reply.headers, data + await reply.body(), now=time.time())
+    decoder, held = sse.Decoder(), list[sse.Frame]()
+    while True:
+        frames = decoder.feed(data) if data else decoder.close()
+        for position, frame in enumerate(frames):
+            kind = frame.type
+            if kind in FAILURES:
+                return errors.from_event(frame.json(), now=time.time())
+            if kind.startswith("codex."):
+                aside(account, frame)
+            elif proves_success(kind):
+                return Opened(account, reply, decoder, held + frames[position:])
+            elif not frame.is_comment:
+                held.append(frame)
+        if not data:
+            return errors.network("cut", "The backend's answer ended before it began.")
+        if stream and len(held) > HELD_EVENTS:
+            return Opened(account, reply, decoder, held)
+        data = await reply.read()
+
+
+async def _first_bytes(reply: Reply) -> bytes:
+    """The first bytes that say something; b"" if none ever come."""
+    first = b""
+    while not first.strip() and (data := await reply.read()):
+        first += data
+    return first
+
+
+def _is_no_stream(headers: Mapping[str, str], first: bytes) -> bool:
+    """JSON or a page where events should be. The backend's own streams have no content type."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in _NO_STREAM or first.lstrip().startswith((b"{", b"[", b"<"))
