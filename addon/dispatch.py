@@ -201,7 +201,7 @@ class Dispatcher:
             call.turn,
             self.identity_for(call),
             lite=call.shaped.lite,
-            turn_state=call.session.turn_states.get(account.id) if call.session.turn is call.turn else None,
+            turn_state=call.session.turn_states(call.turn).get(account.id),
         )
         headers["authorization"] = f"Bearer {access.token.reveal()}"
         if access.account_id:

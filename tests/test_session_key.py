@@ -1,4 +1,4 @@
-"""Which conversation a request belongs to, and when a turn begins."""
+"""Which conversation a request belongs to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from addon.protocol.codex_request import is_new_turn, item_digests, session_key
+from addon.protocol.identity import session_key
 
 USER: dict[str, Any] = {"type": "message", "role": "user", "content": "hi"}
 ANSWER: dict[str, Any] = {"type": "message", "role": "assistant", "content": "yes"}
-OUTPUT: dict[str, Any] = {"type": "function_call_output", "call_id": "c", "output": "x"}
 
 # From the surest to the least sure; each row wins over all below it.
 SOURCES: list[tuple[dict[str, str], dict[str, Any]]] = [
@@ -112,38 +111,3 @@ def test_the_order_of_tools_and_their_dialect_do_not_matter() -> None:
 )
 def test_a_body_that_will_be_refused_still_has_a_key(odd: dict[str, Any]) -> None:
     assert len(key(**odd)) == 64
-
-
-# --- turns
-
-
-def begins(previous: list[dict[str, Any]] | None, current: list[dict[str, Any]]) -> bool:
-    before = None if previous is None else item_digests(previous)
-    return is_new_turn(before, item_digests(current), current)
-
-
-@pytest.mark.parametrize(
-    ("previous", "current", "new"),
-    [
-        (None, [USER], True),
-        ([], [USER], True),
-        (None, [], False),
-        ([USER], [USER], False),
-        ([USER], [USER, ANSWER, OUTPUT], False),
-        ([USER], [USER, ANSWER, USER], True),
-        ([USER], [USER, {"role": "developer", "content": "x"}], True),
-        ([USER], [USER, {"role": "system", "content": "x"}], True),
-        ([USER, ANSWER], [USER], True),
-        ([USER, ANSWER], [ANSWER, USER, OUTPUT], True),
-        ([USER], [], True),
-    ],
-)
-def test_a_turn_begins_with_what_the_user_adds(
-    previous: list[dict[str, Any]] | None, current: list[dict[str, Any]], new: bool
-) -> None:
-    assert begins(previous, current) is new
-
-
-def test_another_order_of_members_is_another_item_as_it_is_for_the_prompt_cache() -> None:
-    assert item_digests([{"a": 1, "b": 2}]) == item_digests([{"a": 1, "b": 2}])
-    assert item_digests([{"a": 1, "b": 2}]) != item_digests([{"b": 2, "a": 1}])

@@ -24,8 +24,6 @@ from addon.protocol.identity import (
     Turn,
     client_metadata,
     headers,
-    is_new_turn,
-    item_digests,
     own_metadata,
     session_key,
 )
@@ -46,8 +44,7 @@ __all__ = [
     "encode",
     "fold_developer",
     "headers",
-    "is_new_turn",
-    "item_digests",
+    "item_type",
     "restore_hidden",
     "session_key",
     "shape",

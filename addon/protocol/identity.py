@@ -227,22 +227,9 @@ def item_digests(input: list[Any]) -> list[int]:
     return [hash(dump(item)) for item in input]
 
 
-def is_new_turn(
-    previous: Sequence[int] | None, current: Sequence[int], items: Sequence[dict[str, Any]]
-) -> bool:
-    """Whether a request begins a user turn.
-
-    previous and current: digests of the items of the last request of the session and of this one; items:
-    those of this one. A turn begins with the first request, with a history that does not continue the last
-    one, and when what was added contains a message of the user or developer. Otherwise it is a tool loop's
-    next round.
-    """
-    if not previous:
-        return bool(current)
-    known = len(previous)
-    if list(current[:known]) != list(previous):
-        return True
-    return any(item.get("role") in ("user", "developer", "system") for item in items[known:])
+def adds_user_message(items: Sequence[dict[str, Any]]) -> bool:
+    """Whether there is a message of the user or developer among the items that were added to a history."""
+    return any(item.get("role") in ("user", "developer", "system") for item in items)
 
 
 def _hash(value: str) -> str:
