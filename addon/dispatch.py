@@ -24,7 +24,7 @@ from addon.protocol.codex_request import Identity
 from addon.protocol.errors import Cause, Failure
 from addon.protocol.output import Output
 from addon.provenance import Provenance
-from addon.repairs import Repairs
+from addon.repairs import Learned, Repairs
 from addon.sessions import Sessions
 from addon.upstream.catalogue import Catalogue
 from addon.upstream.http_sse import Reply, Upstream, UpstreamError
@@ -54,8 +54,7 @@ class Dispatcher:
     catalogue: Catalogue
     openai_url: Callable[[], str]
     """The real API, for accounts that are API keys."""
-    refused_names: set[str] = field(default_factory=set)
-    """Members this backend has refused in this process: not sent again."""
+    learned: Learned = field(default_factory=Learned)
 
     async def open(self, call: Call) -> Opened:
         """Find an account that begins to answer. Raises Unserved."""
@@ -115,7 +114,7 @@ class Dispatcher:
             return _without_token(account, error)
         if account.type == "api_key":
             return await self._attempt_plain(call, account, access)
-        repairs = Repairs(call.body, self.refused_names)
+        repairs = Repairs(call.body, call.model, self.learned)
         if foreign := await self.provenance.foreign(call.ciphertexts, account):
             repairs.body = codex_request.without_ciphertexts(repairs.body, foreign)
         renewed = raised = False
@@ -145,10 +144,7 @@ class Dispatcher:
                     return _without_token(account, error, outcome)
             elif not raised and await self._version_rises(call, account, outcome, headers["version"]):
                 raised = True
-            elif repairs.repair(outcome):
-                if outcome.cause is Cause.PARAMETER:
-                    self.refused_names.update(outcome.names)
-            else:
+            elif not repairs.repair(outcome):
                 self._mark(account, outcome)
                 return Attempt(account, reply.status, outcome, reply.headers)
 
@@ -156,7 +152,7 @@ class Dispatcher:
         """Try an API key: the client's own request at the real API, less what only another account can read."""
         assert call.plain
         url, headers = self.openai_url() + call.plain.path, call.plain.headers(access.token.reveal())
-        repairs = Repairs(call.plain.content, ())
+        repairs = Repairs(call.plain.content, call.model, Learned())
         if foreign := await self.provenance.foreign(call.ciphertexts, account):
             repairs.body = codex_request.without_ciphertexts(repairs.body, foreign)
         while True:

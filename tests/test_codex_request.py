@@ -22,7 +22,7 @@ from addon.protocol.codex_request import (
     fold_developer,
     headers,
     shape,
-    with_item_id,
+    with_item_ids,
     without,
     without_ciphertexts,
 )
@@ -610,14 +610,37 @@ def test_nothing_to_fold_changes_nothing() -> None:
     assert fold_developer(body) is body
 
 
-def test_an_item_that_needs_an_id_gets_the_same_one_each_time() -> None:
-    body = orjson.dumps({"input": [USER, {"type": "web_search_call", "action": {}}]})
-    first = with_item_id(body, 1)
-    assert orjson.loads(first)["input"][1]["id"].startswith("ws_")
-    assert len(orjson.loads(first)["input"][1]["id"]) <= 64
-    assert with_item_id(body, 1) == first
-    assert with_item_id(first, 1) is first
-    assert with_item_id(body, 9) is body
+def test_items_of_a_type_that_needs_ids_get_the_same_ones_each_time() -> None:
+    search: Body = {"type": "web_search_call", "action": {}}
+    body = orjson.dumps({"input": [USER, search, search, {**search, "id": "ws_own"}]})
+    first = with_item_ids(body, {"web_search_call"})
+    items = orjson.loads(first)["input"]
+    ids = [item["id"] for item in items[1:]]
+    assert all(id.startswith("ws_") and len(id) <= 64 for id in ids)
+    assert len(set(ids)) == 3
+    assert ids[2] == "ws_own"
+    assert items[0] == USER
+    assert with_item_ids(body, {"web_search_call"}) == first
+    assert with_item_ids(first, {"web_search_call"}) is first
+    assert with_item_ids(body, {"reasoning"}) is body
+
+
+def test_a_longer_history_keeps_the_ids_of_the_shorter_one() -> None:
+    search: Body = {"type": "web_search_call", "action": {}}
+    shorter, longer = (
+        orjson.loads(with_item_ids(orjson.dumps({"input": items}), {"web_search_call"}))["input"]
+        for items in ([search, USER], [search, USER, search])
+    )
+    assert longer[:2] == shorter
+
+
+def test_a_position_stands_for_all_elements_of_that_ones_type() -> None:
+    said: Body = {"type": "message", "content": [{"type": "input_text", "text": "a", "mark": 1}]}
+    seen: Body = {"type": "message", "content": [{"type": "input_image", "mark": 1}]}
+    call: Body = {"type": "function_call", "content": [{"type": "input_text", "mark": 1}]}
+    body = orjson.dumps({"input": [said, seen, call, said]})
+    less: Body = {"type": "message", "content": [{"type": "input_text", "text": "a"}]}
+    assert orjson.loads(without(body, ["input[3].content[0].mark"]))["input"] == [less, seen, call, less]
 
 
 # --- for all requests

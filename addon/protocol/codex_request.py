@@ -30,7 +30,15 @@ from addon.protocol.identity import (
 from addon.protocol.input_items import Resolve, as_items, is_lite, shape_items
 from addon.protocol.misplaced import reread
 from addon.protocol.model_settings import shape_include, shape_reasoning, shape_text, shape_tier
-from addon.protocol.resend import ciphertexts, fold_developer, with_item_id, without, without_ciphertexts
+from addon.protocol.resend import (
+    ciphertexts,
+    fold_developer,
+    item_type,
+    value_of,
+    with_item_ids,
+    without,
+    without_ciphertexts,
+)
 from addon.protocol.search_replay import Lookup, restore_hidden
 from addon.protocol.tool_names import ToolNames
 from addon.protocol.tools import custom_names, shape_choice, shape_tools
@@ -48,7 +56,8 @@ __all__ = [
     "restore_hidden",
     "session_key",
     "shape",
-    "with_item_id",
+    "value_of",
+    "with_item_ids",
     "without",
     "without_ciphertexts",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
@@ -34,52 +35,72 @@ ID_PREFIXES: Final = {
 """How the id of an item begins, by its type."""
 
 
-def cut(value: Any, path: str) -> Any:
-    """`value` without the member at `path` (`user`, `reasoning.context`, `input[3].phase`).
-
-    Copied along the way; the same object if there is no such member or the request cannot do without it.
-    """
-    steps = _STEP.findall(path)
-    if not steps or (len(steps) == 1 and steps[0] in _INDISPENSABLE):
-        return value
-    return _cut(value, steps)
-
-
-def _cut(value: Any, steps: list[str]) -> Any:
-    step, rest = steps[0], steps[1:]
-    if isinstance(value, dict) and step in value:
-        if not rest:
-            return {key: member for key, member in value.items() if key != step}
-        inner = _cut(value[step], rest)
-        return value if inner is value[step] else {**value, step: inner}
-    if isinstance(value, list) and rest and step.isdecimal() and int(step) < len(value):
-        at = int(step)
-        inner = _cut(value[at], rest)
-        return value if inner is value[at] else [*value[:at], inner, *value[at + 1 :]]
-    return value
-
-
 def without(body: bytes, names: Iterable[str]) -> bytes:
-    """The body less the members the backend did not know; the same object if it has none of them."""
+    """The body less the members the backend did not know (`user`, `reasoning.context`, `input[3].phase`).
+
+    A position in a name stands for all elements of that one's type: the others would be refused next. The same object
+    if the body has none of them, or a request cannot do without.
+    """
     whole = parsed = orjson.loads(body)
     for name in names:
-        parsed = cut(parsed, name)
+        steps = _STEP.findall(name)
+        if steps and not (len(steps) == 1 and steps[0] in _INDISPENSABLE):
+            parsed = _cut(parsed, steps, parsed)
     return body if parsed is whole else dump(parsed)
 
 
-def with_item_id(body: bytes, index: int) -> bytes:
-    """The body with a made-up id on `input[index]`, for the item types that turn out to demand one.
+def _cut(value: Any, steps: list[str], named: Any) -> Any:
+    """`value` without the member that `steps` lead to, copied along the way; the same object if there is none.
 
-    The id is a digest of the item, so that the same history keeps its bytes.
+    `named` is the element at this place of the path itself, which `value` is or resembles.
+    """
+    step, rest = steps[0], steps[1:]
+    if isinstance(value, dict) and isinstance(named, dict) and step in value and step in named:
+        if not rest:
+            return {key: member for key, member in value.items() if key != step}
+        inner = _cut(value[step], rest, named[step])
+        return value if inner is value[step] else {**value, step: inner}
+    if (
+        isinstance(value, list)
+        and isinstance(named, list)
+        and rest
+        and step.isdecimal()
+        and int(step) < len(named)
+    ):
+        one = named[int(step)]
+        less = [_cut(each, rest, one) if _type(each) == _type(one) else each for each in value]
+        return value if all(new is old for new, old in zip(less, value, strict=True)) else less
+    return value
+
+
+def _type(element: Any) -> Any:
+    return element.get("type") if isinstance(element, dict) else None
+
+
+def value_of(body: bytes, name: str) -> Any:
+    """A member of the body, None if it is not there."""
+    return orjson.loads(body).get(name)
+
+
+def item_type(body: bytes, index: int) -> str | None:
+    """The type of `input[index]`, None if there is no such item."""
+    items = orjson.loads(body)["input"]
+    return _type(items[index]) if index < len(items) else None
+
+
+def with_item_ids(body: bytes, types: Collection[str]) -> bytes:
+    """The body with made-up ids on the items of types that turn out to demand one; the same object if all have theirs.
+
+    An id is a digest of its item, so that the same history keeps its bytes, and says how often the item came before.
     """
     parsed = orjson.loads(body)
-    items = parsed["input"]
-    if not 0 <= index < len(items) or "id" in items[index]:
-        return body
-    item = items[index]
-    prefix = ID_PREFIXES.get(item.get("type"), "item")
-    item["id"] = f"{prefix}_{hashlib.sha256(dump(item, sort=True)).hexdigest()[:40]}"
-    return dump(parsed)
+    seen: Counter[str] = Counter()
+    for item in parsed["input"]:
+        if item.get("type") in types and "id" not in item:
+            digest = hashlib.sha256(dump(item, sort=True)).hexdigest()[:40]
+            item["id"] = f"{ID_PREFIXES.get(item['type'], 'item')}_{digest}{seen[digest] or ''}"
+            seen[digest] += 1
+    return dump(parsed) if seen else body
 
 
 def ciphertexts(body: dict[str, Any]) -> list[str]:
