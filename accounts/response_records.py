@@ -38,6 +38,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts import schema
 from accounts.database import Database, shielded
 from accounts.key import Cipher
+from accounts.models import AccountsError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -87,6 +88,10 @@ class StoredResponse:
         return {item["id"] for item in self.output if isinstance(item.get("id"), str)}
 
 
+class ParentGone(AccountsError):
+    """The response that one to be saved continues was dropped while it was made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How many responses may be named, how many bytes all of them may take, and seconds since they were last used."""
@@ -107,7 +112,7 @@ class ResponseRecords(Database):
     ) -> StoredResponse:
         """Keeps a response and drops what is then over the limits; `uses` are responses it was built on.
 
-        Returns the record with its size.
+        Returns the record with its size. Raises ParentGone.
         """
         sealed, size = await asyncio.to_thread(self._sealed, record)
         now = self.clock()
@@ -124,7 +129,10 @@ class ResponseRecords(Database):
             content=sealed,
         )
         items = [{"item": item, "response": record.id} for item in record.item_ids]
+        parent = select(_r.c.id).where(_r.c.id == record.parent)
         async with self.writing() as connection:
+            if record.parent is not None and await connection.scalar(parent) is None:
+                raise ParentGone(f"Response {record.parent} is no longer stored.")
             await connection.execute(
                 row.on_conflict_do_update(index_elements=["id"], set_=dict(row.excluded.items()))
             )
@@ -140,6 +148,14 @@ class ResponseRecords(Database):
         """Drops what is over the limits; a count of 0 drops everything."""
         async with self.writing() as connection:
             await _prune(connection, limits, self.clock())
+
+    @shielded
+    async def response(self, id: str, client: str, max_age: float) -> StoredResponse | None:
+        """This response alone; None as for `response_chain`."""
+        query = select(_r).where(_r.c.id == id, _named(client, self.clock() - max_age))
+        async with self.reading() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return await asyncio.to_thread(self._unsealed, row) if row else None
 
     @shielded
     async def response_chain(self, id: str, client: str, max_age: float) -> list[str]:

@@ -115,7 +115,7 @@ class Generation:
                     account=account.id,
                     hidden=hidden_searches(output),
                 )
-                services.stored.keep(record, past.uses)
+                services.stored.keep(record, past)
 
         return completed
 
@@ -139,7 +139,7 @@ class Generation:
 
             def cancelled(response: dict[str, Any]) -> None:
                 record = past.record(response, client=reading.client, session=reading.session)
-                stored.keep(record, past.uses)
+                stored.keep(record, past)
 
             return Detached(exchange, self._services.detached, reading.client, cancelled)
         return exchange

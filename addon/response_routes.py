@@ -74,10 +74,9 @@ class ResponseRoutes:
         return input_view.page(input_view.listed(items, id), query)
 
     async def _stored(self, id: str, client: str) -> dict[str, Any]:
-        chain = await self._services.stored.chain(id, client)
-        if not chain:
-            raise _unknown(id)
-        return chain[-1].response
+        if found := await self._services.stored.response(id, client):
+            return found.response
+        raise _unknown(id)
 
 
 def _unknown(id: str) -> Refused:

@@ -14,11 +14,11 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from accounts.models import AccountsError
-from accounts.response_records import Limits, StoredResponse
+from accounts.response_records import Limits, ParentGone, StoredResponse
 from accounts.settings import Settings
 from addon.background import Background
 from addon.protocol.input_items import as_items
@@ -44,6 +44,7 @@ class Records(Protocol):
         self, record: StoredResponse, limits: Limits, *, uses: Iterable[str] = ()
     ) -> StoredResponse: ...
     async def prune_responses(self, limits: Limits) -> None: ...
+    async def response(self, id: str, client: str, max_age: float) -> StoredResponse | None: ...
     async def response_chain(self, id: str, client: str, max_age: float) -> list[str]: ...
     async def response_ancestry(self, id: str) -> list[str]: ...
     async def responses(self, ids: Iterable[str]) -> dict[str, StoredResponse]: ...
@@ -98,6 +99,11 @@ class Past:
             hidden=hidden or {},
         )
 
+    def rooted(self, record: StoredResponse) -> StoredResponse:
+        """The record with the whole past in it, for when the response that it continues is gone."""
+        hidden = {**self.hidden, **record.hidden}
+        return replace(record, parent=None, input=[*(self.history or ()), *record.input], hidden=hidden)
+
 
 class Stored:
     """The stored responses as the addon sees them."""
@@ -106,7 +112,7 @@ class Stored:
         self._records = records
         self._background = background
         self._settings = settings
-        self._unwritten: OrderedDict[str, tuple[StoredResponse, frozenset[str]]] = OrderedDict()
+        self._unwritten: OrderedDict[str, tuple[StoredResponse, Past]] = OrderedDict()
         self._recent: OrderedDict[str, StoredResponse] = OrderedDict()
         self._recent_bytes = 0
         self._writing: asyncio.Task[None] | None = None
@@ -159,15 +165,23 @@ class Stored:
             uses=frozenset(record.id for record in (*chain[-1:], *sources)),
         )
 
+    async def response(self, id: str, client: str) -> StoredResponse | None:
+        """A response of this client; None if there is none."""
+        if waiting := self._unwritten.get(id):
+            return waiting[0] if waiting[0].client == client else None
+        return await self._records.response(id, client, self._limits.age)
+
     async def chain(self, id: str, client: str) -> list[StoredResponse]:
         """A response of this client and all that it continues, the first one first; [] if there is none."""
         unwritten: list[StoredResponse] = []
+        past = Past()
         link: str | None = id
         while link is not None and (waiting := self._unwritten.get(link)):
             if waiting[0].client != client:
                 return []
-            unwritten.insert(0, waiting[0])
-            link = waiting[0].parent
+            record, past = waiting
+            unwritten.insert(0, record)
+            link = record.parent
         if link is None:
             return unwritten
         if unwritten:
@@ -175,6 +189,8 @@ class Stored:
         else:
             ids = await self._records.response_chain(id, client, self._limits.age)
         written = await self._read(ids)
+        if unwritten and not written:
+            return [past.rooted(unwritten[0]), *unwritten[1:]]
         return [*written, *unwritten] if written else []
 
     async def delete(self, id: str, client: str) -> bool:
@@ -183,9 +199,9 @@ class Stored:
         self._forget(id)
         return await self._records.delete_response(id, client)
 
-    def keep(self, record: StoredResponse, uses: frozenset[str] = frozenset()) -> None:
-        """Store a response. It is known from now on, and written soon."""
-        self._unwritten[record.id] = (record, uses)
+    def keep(self, record: StoredResponse, past: Past) -> None:
+        """Store a response to a request that refers to `past`. It is known from now on, and written soon."""
+        self._unwritten[record.id] = (record, past)
         while len(self._unwritten) > UNWRITTEN_COUNT:
             self._unwritten.popitem(last=False)
         if self._writing is None or self._writing.done():
@@ -222,15 +238,21 @@ class Stored:
 
     async def _write(self) -> None:
         while self._unwritten:
-            id, (record, uses) = next(iter(self._unwritten.items()))
+            id, (record, past) = next(iter(self._unwritten.items()))
             try:
-                self._remember(await self._records.save_response(record, self._limits, uses=uses))
+                self._remember(await self._save(record, past))
             except AccountsError as error:
                 logger.error("A response cannot be stored: %s", error)
             except Exception:  # given up, or it would stand before all others for ever
                 logger.exception("A response cannot be stored.")
             if (now := self._unwritten.get(id)) and now[0] is record:
                 del self._unwritten[id]
+
+    async def _save(self, record: StoredResponse, past: Past) -> StoredResponse:
+        try:
+            return await self._records.save_response(record, self._limits, uses=past.uses)
+        except ParentGone:
+            return await self._records.save_response(past.rooted(record), self._limits, uses=past.uses)
 
     async def prune(self) -> None:
         """Drop what is out of its time, or everything when nothing is to be stored."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from accounts.models import KeyUnavailable
-from accounts.response_records import Limits, StoredResponse
+from accounts.response_records import Limits, ParentGone, StoredResponse
 from accounts.store import Store
 from tests.store_bench import Clock
 
@@ -152,9 +153,23 @@ async def test_a_count_of_zero_drops_everything(store: Store, clock: Clock) -> N
     assert await store.responses(["r1", "r2"]) == {}
 
 
-async def test_a_chain_with_a_missing_link_is_no_chain(store: Store, clock: Clock) -> None:
-    await save(store, clock, record("r2", "never written"))
-    assert await chain(store, "r2") == []
+async def test_one_response_is_read_without_what_it_continues(store: Store, clock: Clock) -> None:
+    await save(store, clock, record("r1"), record("r2", "r1"))
+    found = await store.response("r2", ALICE, DAY)
+    assert found is not None
+    assert replace(found, size=0) == record("r2", "r1")
+    assert await store.response("r2", BOB, DAY) is None
+    assert await store.response("r3", ALICE, DAY) is None
+    clock.now += DAY + 1
+    assert await store.response("r2", ALICE, DAY) is None
+
+
+async def test_a_response_whose_parent_is_gone_is_not_saved_as_its_child(store: Store, clock: Clock) -> None:
+    await save(store, clock, record("r1"))
+    await store.delete_response("r1", ALICE)
+    with pytest.raises(ParentGone):
+        await store.save_response(record("r2", "r1"), ROOMY)
+    assert await store.responses(["r2"]) == {}
 
 
 async def test_a_chain_does_not_pass_through_another_client(store: Store, clock: Clock) -> None:

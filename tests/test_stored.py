@@ -55,7 +55,7 @@ class Half:
         """One request and its answer."""
         past = await self.stored.past(body, client)
         record = past.record(answer(number), client=client, session=past.session or SESSION)
-        self.stored.keep(record, past.uses)
+        self.stored.keep(record, past)
         return past
 
 
@@ -132,6 +132,23 @@ async def test_a_deleted_response_is_gone_and_its_children_are_whole(conversatio
     assert (await stored.past({"previous_response_id": "resp_1"}, ALICE)).history is None
 
 
+async def test_a_parent_that_goes_while_its_child_is_made_leaves_the_child_whole(conversation: Half) -> None:
+    stored = conversation.stored
+    past = await stored.past({"input": "three", "previous_response_id": "resp_2"}, ALICE)
+    whole = [*(past.history or ()), user("three"), *answer(3)["output"]]
+    for gone in ("resp_1", "resp_2"):
+        assert await stored.delete(gone, ALICE)
+    stored.keep(past.record(answer(3), client=ALICE, session=SESSION), past)
+    await conversation.turn(4, {"input": "four", "previous_response_id": "resp_3"})
+    for look in (stored, Half(stored._records).stored):
+        response = await look.response("resp_3", ALICE)
+        assert response is not None
+        assert response.response == answer(3)
+        assert history(await look.chain("resp_3", ALICE)) == whole
+        assert history(await look.chain("resp_4", ALICE)) == [*whole, user("four"), *answer(4)["output"]]
+        await stored.close()
+
+
 async def test_nothing_is_known_when_the_setting_is_off(conversation: Half) -> None:
     conversation.settings = Settings(store_responses=False)
     past = await conversation.stored.past({"input": "x", "previous_response_id": "resp_2"}, ALICE)
@@ -179,6 +196,9 @@ class SlowRecords:
     async def response_chain(self, id: str, client: str, max_age: float) -> list[str]:
         return []
 
+    async def response_ancestry(self, id: str) -> list[str]:
+        return []
+
     async def responses_of_items(self, items: Iterable[str], client: str, max_age: float) -> dict[str, str]:
         return {}
 
@@ -198,6 +218,14 @@ async def test_what_is_not_written_yet_is_known_already() -> None:
     records.open.set()
     await half.background.finish()
     assert records.saved == ["resp_1", "resp_2"]
+
+
+async def test_what_is_not_written_yet_is_whole_although_its_parent_is_gone() -> None:
+    half = Half(SlowRecords())
+    past = Past(items=[user("two")], parent="resp_1", history=[user("one")])
+    half.stored.keep(past.record(answer(2), client=ALICE, session=SESSION), past)
+    chain = await half.stored.chain("resp_2", ALICE)
+    assert history(chain) == [user("one"), user("two"), *answer(2)["output"]]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("the disk is full"), TypeError("not JSON")])
