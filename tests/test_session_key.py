@@ -21,11 +21,10 @@ SOURCES: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({"session_id": "s4"}, {}),
     ({"conversation_id": "s5"}, {}),
     ({"thread-id": "s6"}, {}),
-    ({"x-client-request-id": "s7"}, {}),
-    ({"x-conversation-id": "s8"}, {}),
-    ({}, {"prompt_cache_key": "s9"}),
-    ({}, {"conversation": {"id": "s10"}}),
-    ({}, {"metadata": {"session_id": "s11"}}),
+    ({"x-conversation-id": "s7"}, {}),
+    ({}, {"prompt_cache_key": "s8"}),
+    ({}, {"conversation": {"id": "s9"}}),
+    ({}, {"metadata": {"session_id": "s10"}}),
 ]
 
 
@@ -60,8 +59,12 @@ def test_metadata_is_read_however_it_is_spelled(name: str) -> None:
 
 def test_a_chained_response_keeps_the_session_it_belongs_to() -> None:
     body = {"model": "m", "input": "next", "previous_response_id": "resp_1", "prompt_cache_key": "k"}
-    assert session_key({}, body, client="c", chain="a" * 64) == "a" * 64
-    assert session_key({"session-id": "s"}, body, client="c", chain="a" * 64) != "a" * 64
+    for headers in ({}, {"session-id": "another"}):
+        assert session_key(headers, body, client="c", chain="a" * 64) == "a" * 64
+
+
+def test_the_name_of_a_single_request_names_no_conversation() -> None:
+    assert key({"x-client-request-id": "r1"}) == key({"x-client-request-id": "r2"}) == key()
 
 
 # --- the fingerprint

@@ -22,7 +22,8 @@ import orjson
 from addon.protocol.wire_json import dump
 
 # What clients call a conversation, in the order of how sure we are of it. OpenCode sends the first four, the
-# Codex CLI `session-id` and `thread-id`, pi `session_id`.
+# Codex CLI `session-id` and `thread-id`, pi `session_id`. `x-client-request-id` is not among them: it repeats one
+# of these, or names a single request.
 SESSION_HEADERS: Final = (
     "x-session-affinity",
     "x-opencode-session",
@@ -31,7 +32,6 @@ SESSION_HEADERS: Final = (
     "session_id",
     "conversation_id",
     "thread-id",
-    "x-client-request-id",
     "x-conversation-id",
 )
 _SESSION_METADATA: Final = ("sessionid", "threadid", "conversationid")
@@ -148,15 +148,15 @@ def session_key(
 
     headers: the client's, case-insensitive or in lower case; body: its parsed body, of Responses or Chat
     Completions; client: who it is (a digest of its key, or its address); chain: the session key stored with
-    the response that `previous_response_id` names. Asked in the order of certainty: a session header, the
-    chain, the prompt cache key, a conversation id, metadata, and last the beginning of the conversation.
+    the response that `previous_response_id` names. Asked in the order of certainty: the chain, a session
+    header, the prompt cache key, a conversation id, metadata, and last the beginning of the conversation.
     """
+    if chain:
+        return chain
     for name in SESSION_HEADERS:
         value = headers.get(name)
         if value and value.strip():
             return _hash(value.strip())
-    if chain:
-        return chain
     for named in _named_in_body(body):
         if isinstance(named, str) and named.strip():
             return _hash(named.strip())
