@@ -5,8 +5,8 @@ A Chat Completions client has no place for reasoning, and no client ever saw the
 the prefix that the backend has cached. They are kept here by what does come back, the id of a tool call or the item
 that followed, and are put in again where they were.
 
-The rule: memory only, within one conversation, bounded. What is missing costs thought and cache, never an answer; and
-who may read a ciphertext is provenance's business: what another account made is taken out on the way.
+The rule: memory only, for one client, bounded. What is missing costs thought and cache, never an answer; and who may
+read a ciphertext is provenance's business: what another account made is taken out on the way.
 """
 
 import time
@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from addon.protocol import chat_reasoning
+from addon.protocol.chat_reasoning import Claimed
 from addon.protocol.output import Output
 from addon.protocol.search_replay import Lookup, replay_key
 
@@ -30,24 +31,28 @@ Item = dict[str, Any]
 
 
 class Continuity:
-    """Hidden items by conversation and by what they led to."""
+    """Hidden items by what they led to.
+
+    A call's id is the backend's own and names the call wherever the client sends it, although its conversation may
+    have another key by then, with other tools. A search is found by words, which may be said in any conversation.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, str, str], tuple[list[Item], int, float]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str], tuple[list[Any], int, float]] = OrderedDict()
         self._bytes = 0
         self._searches = 0
 
-    def remember(self, session: str, output: Output) -> None:
+    def remember(self, client: str, session: str, output: Output) -> None:
         """Keep what the client of this answer did not get, or may not send back."""
-        for call_id, items in chat_reasoning.claims(output.items).items():
-            self._keep((session, "call", call_id), items)
+        for call_id, claimed in chat_reasoning.claims(output.items).items():
+            self._keep((client, "call", call_id), claimed)
         for key, items in hidden_searches(output).items():
             self._keep((session, "search", key), items)
 
-    def thoughts(self, session: str) -> Lookup:
+    def thoughts(self, client: str) -> Callable[[str], list[Claimed]]:
         """Finds by the id of a tool call what led to it; for `chat_reasoning.insert`."""
-        return lambda call_id: self._found((session, "call", call_id))
+        return lambda call_id: self._found((client, "call", call_id))
 
     def searches(self, session: str) -> Lookup | None:
         """Finds by the key of an item the searches before it; for `search_replay.restore_hidden`.
@@ -56,7 +61,7 @@ class Continuity:
         """
         return (lambda key: self._found((session, "search", key))) if self._searches else None
 
-    def _found(self, key: tuple[str, str, str]) -> list[Item]:
+    def _found(self, key: tuple[str, str, str]) -> list[Any]:
         if key not in self._kept:
             return []
         items, _, used_at = self._kept[key]
@@ -66,7 +71,7 @@ class Continuity:
         self._keep(key, items)
         return items
 
-    def _keep(self, key: tuple[str, str, str], items: list[Item]) -> None:
+    def _keep(self, key: tuple[str, str, str], items: list[Any]) -> None:
         """Put the items in, as the last to be let go."""
         known = self._kept.get(key)
         size = known[1] if known and known[0] is items else len(orjson.dumps(items))

@@ -104,7 +104,7 @@ class Generation:
             services.keys.asked(key_id)
 
         def completed(account: Account, output: Output) -> None:
-            services.continuity.remember(reading.session, output)
+            services.continuity.remember(reading.client, reading.session, output)
             if key_id:
                 services.keys.used(key_id, usage_of(output))
             if stores and output.response:

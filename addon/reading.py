@@ -8,6 +8,7 @@ The rule: a client that names its past and one that sends it get the same bytes 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +89,7 @@ class Reader:
                 raise
             shapes, readable = [unread(route, body)], False  # the real API may well take it
         if not codex:  # a Codex program sends back what it was given
-            thoughts = services.continuity.thoughts(session)
+            thoughts = services.continuity.thoughts(client)
             shapes = [with_thoughts(shaped, thoughts) for shaped in shapes]
         return Reading(
             route=route,
@@ -187,8 +188,8 @@ def unread(route: Route, body: dict[str, Any]) -> Shaped:
     return Shaped({"model": asked.model or "", "input": []}, asked)
 
 
-def with_thoughts(shaped: Shaped, lookup: Lookup) -> Shaped:
-    """The request with the reasoning that its client did not send back, in front of the calls it led to."""
+def with_thoughts(shaped: Shaped, lookup: Callable[[str], list[chat_reasoning.Claimed]]) -> Shaped:
+    """The request with the reasoning that its client did not send back, where it led to calls."""
     items: list[dict[str, Any]] = shaped.body["input"]
     whole = chat_reasoning.insert(items, lookup)
     if len(whole) == len(items):

@@ -224,6 +224,10 @@ async def test_a_responses_client_that_drops_reasoning_gets_it_back(tmp_path: Pa
         second = await client.responses.create(model=MODEL, input=history, tools=[TOOL], store=False)
         assert cached(second) == first.usage.input_tokens
         assert here.fake.seen()[-1].json["input"][1]["type"] == "reasoning"
+        await client.responses.create(
+            model=MODEL, input=history, tools=[TOOL, {**TOOL, "name": "another"}], store=False
+        )
+        assert here.fake.seen()[-1].json["input"][1]["type"] == "reasoning"
 
 
 async def test_a_chain_that_falls_to_another_account_goes_on_without_the_thoughts(tmp_path: Path) -> None:

@@ -312,20 +312,20 @@ def call(name: str) -> Item:
 SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search"}}
 
 
-def test_thoughts_come_back_by_the_call_they_led_to_and_in_their_conversation_only() -> None:
+def test_thoughts_come_back_by_the_call_they_led_to_and_to_their_client_only() -> None:
     continuity = Continuity()
-    continuity.remember("s", made(thought("t1"), call("c1")))
-    found = continuity.thoughts("s")("c1")
-    assert found == [{"type": "reasoning", "summary": [], "encrypted_content": "t1"}]
-    assert continuity.thoughts("other")("c1") == []
-    assert continuity.thoughts("s")("c2") == []
+    continuity.remember("alice", "s", made(thought("t1"), call("c1")))
+    found = continuity.thoughts("alice")("c1")
+    assert found == [({"type": "reasoning", "summary": [], "encrypted_content": "t1"}, 0)]
+    assert continuity.thoughts("bob")("c1") == []
+    assert continuity.thoughts("alice")("c2") == []
 
 
 def test_hidden_searches_come_back_by_the_item_after_them() -> None:
     continuity = Continuity()
     said = answer(1)["output"][1]
     output = made(SEARCH, said)
-    continuity.remember("s", output)
+    continuity.remember("alice", "s", output)
     key = replay_key(said)
     assert key is not None
     assert hidden_searches(output) == {key: [SEARCH]}
@@ -340,15 +340,15 @@ def test_memory_is_bounded_by_count_bytes_and_age(monkeypatch: pytest.MonkeyPatc
     now = [0.0]
     monkeypatch.setattr("addon.continuity.MAX_COUNT", 2)
     continuity = Continuity(lambda: now[0])
-    thoughts = continuity.thoughts("s")
+    thoughts = continuity.thoughts("alice")
     for name in ("c1", "c2"):
-        continuity.remember("s", made(thought(name), call(name)))
+        continuity.remember("alice", "s", made(thought(name), call(name)))
     assert thoughts("c1")  # used: c2 is now the longest unused
-    continuity.remember("s", made(thought("c3"), call("c3")))
+    continuity.remember("alice", "s", made(thought("c3"), call("c3")))
     assert [bool(thoughts(name)) for name in ("c1", "c2", "c3")] == [True, False, True]
     now[0] = MAX_AGE + 1
     assert thoughts("c1") == []
     monkeypatch.setattr("addon.continuity.MAX_BYTES", 300)
-    continuity.remember("s", made(thought("x" * 200), call("c4")))
-    continuity.remember("s", made(thought("y" * 200), call("c5")))
+    continuity.remember("alice", "s", made(thought("x" * 200), call("c4")))
+    continuity.remember("alice", "s", made(thought("y" * 200), call("c5")))
     assert [bool(thoughts(name)) for name in ("c4", "c5")] == [False, True]
