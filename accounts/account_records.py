@@ -10,14 +10,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import and_, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts import schema
+from accounts.claims import claims
 from accounts.credential_records import CredentialRecords
 from accounts.database import shielded
-from accounts.models import MAIN, Account, AmbiguousAccount, InvalidLabel, Login, NoSuchAccount
+from accounts.models import (
+    MAIN,
+    Account,
+    AmbiguousAccount,
+    InvalidLabel,
+    KeyUnavailable,
+    Login,
+    NoSuchAccount,
+)
 
 MAX_LABEL = 64
 """Characters; labels stand in tables and in a response header."""
@@ -94,15 +104,17 @@ class AccountRecords(CredentialRecords):
         return resolve(await self.accounts(), name)
 
     @shielded
-    async def add(self, login: Login, label: str | None = None) -> tuple[Account, bool]:
+    async def add(
+        self, login: Login, label: str | None = None, *, keep_newer: bool = False
+    ) -> tuple[Account, bool]:
         """Stores a login; True if the account is new, False if it was there and now has the new tokens.
 
         `label` is what a person chose and must be free (InvalidLabel); the login's own label is taken for a
         new account if it is. The first account is main, later ones go to the end. An update clears
-        `login_error` and leaves the account where, and as enabled, as it was.
+        `login_error` and leaves the account where, and as enabled, as it was. With `keep_newer` the account
+        keeps tokens that work and were issued after those of the login: that one's refresh token is spent.
         """
-        identity = _identity(login)
-        columns = {
+        tokens: dict[str, Any] = {
             "type": login.type,
             "account_id": login.account_id,
             "expires_at": login.expires_at,
@@ -111,21 +123,14 @@ class AccountRecords(CredentialRecords):
         }
         async with self.writing() as connection:
             known = await _all(connection)
-            id = await connection.scalar(select(_t.c.id).where(_t.c.identity == identity))
-            if label is not None:
-                columns["label"] = checked_label(label, known, id)
-            if id is not None:
-                said = {"email": login.email, "plan": login.plan}
-                columns.update({name: value for name, value in said.items() if value})
-                columns["generation"] = _t.c.generation + 1
-                await connection.execute(update(_t).where(_t.c.id == id).values(columns))
-                await self.forget_refresh_error(connection, id)
-            else:
+            id = await connection.scalar(select(_t.c.id).where(_t.c.identity == _identity(login)))
+            columns: dict[str, Any] = {} if label is None else {"label": checked_label(label, known, id)}
+            if id is None:
                 id = secrets.token_hex(6)
-                columns.setdefault("label", _offered_label(login.label, known))
+                columns = {"label": _offered_label(login.label, known)} | columns | tokens
                 columns.update(
                     id=id,
-                    identity=identity,
+                    identity=_identity(login),
                     email=login.email,
                     plan=login.plan,
                     enabled=login.enabled,
@@ -134,8 +139,30 @@ class AccountRecords(CredentialRecords):
                     generation=1,
                 )
                 await connection.execute(_t.insert().values(columns))
+            elif keep_newer and await self._is_newer(connection, resolve(known, id), login):
+                if columns:
+                    await connection.execute(update(_t).where(_t.c.id == id).values(columns))
+            else:
+                said = {"email": login.email, "plan": login.plan}
+                columns |= tokens | {name: value for name, value in said.items() if value}
+                columns["generation"] = _t.c.generation + 1
+                await connection.execute(update(_t).where(_t.c.id == id).values(columns))
+                await self.forget_refresh_error(connection, id)
             after = await _all(connection)
         return resolve(after, id), len(after) > len(known)
+
+    async def _is_newer(self, connection: AsyncConnection, account: Account, login: Login) -> bool:
+        """Whether the account's tokens work, as far as is known, and were issued after the login's."""
+        if account.login_error:
+            return False
+        try:
+            held = await self._credentials(connection, account.id)
+        except KeyUnavailable:
+            return False
+        own, other = claims(held.access.reveal()), claims(login.access.reveal())
+        if own.issued_at and other.issued_at:
+            return own.issued_at > other.issued_at
+        return bool(held.expires_at and login.expires_at and held.expires_at > login.expires_at)
 
     @shielded
     async def remove(self, name: str) -> tuple[Account, Account | None]:

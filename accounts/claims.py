@@ -1,4 +1,4 @@
-"""What a token says about its owner: ChatGPT account id, e-mail, plan, expiry.
+"""What a token says about its owner: ChatGPT account id, e-mail, plan, when it began and ends.
 
 The one idea: a claim is a hint for people and for choosing a header, never a proof. The backend is the one
 who checks the signature, so nothing here does; a token that cannot be read simply says nothing.
@@ -36,6 +36,8 @@ class Claims:
     """`plus`, `pro`, `team` … any string: new plans appear without notice."""
     expires_at: float | None = None
     """Epoch seconds, from `exp`."""
+    issued_at: float | None = None
+    """Epoch seconds, from `iat`."""
 
 
 def claims(token: str) -> Claims:
@@ -51,6 +53,7 @@ def claims(token: str) -> Claims:
         email=_text(payload.get("email")) or _text(profile.get("email")),
         plan=_text(auth.get("chatgpt_plan_type")),
         expires_at=_moment(payload.get("exp")),
+        issued_at=_moment(payload.get("iat")),
     )
 
 

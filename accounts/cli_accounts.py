@@ -15,6 +15,7 @@ from rich.markup import escape
 from accounts import account_views, importer, pacing
 from accounts.console import Id, Json, coloured, command, note, open_store, print_json, print_table, say
 from accounts.models import Account
+from accounts.sign_in import described, take_over
 
 COLOURS = {"ok": "green", "limited": "yellow", "login_required": "red", "disabled": "dim"}
 
@@ -28,8 +29,8 @@ async def import_(
 ) -> None:
     """Take over logins from another program.
 
-    The first account becomes main, later ones are fallbacks. An account that is there already gets the new
-    login.
+    The first account becomes main, later ones are fallbacks. An account that is there already gets the login
+    of the file, unless its own is newer.
     """
     logins = importer.read_logins(path)
     if label is not None and len(logins) > 1:
@@ -38,8 +39,10 @@ async def import_(
         )
     async with open_store() as store:
         for login in logins:
-            account, created = await store.add(login, label)
-            say(f"{'Added' if created else 'Updated'} {described(account)}.")
+            outcome = await take_over(store, login, label)
+            say(outcome.text)
+            if outcome.warning:
+                note(f"warning: {outcome.warning}")
     if any(login.refresh for login in logins):
         note(f"warning: {importer.SHARED_WARNING}")
 
@@ -129,12 +132,6 @@ async def _enable(id: str, enabled: bool) -> None:
     async with open_store() as store:
         account = await store.enable(id, enabled)
     say(f"{account.name} is {'enabled' if enabled else 'disabled'}.")
-
-
-def described(account: Account) -> str:
-    """An account in a sentence: `work (me@example.com, plus, fallback)`."""
-    facts = [fact for fact in (account.email, account.plan, account.role) if fact]
-    return f"{account.name} ({', '.join(facts)})"
 
 
 def _until(account: Account, state: str, limited_until: str | None) -> str:

@@ -80,6 +80,19 @@ async def sign_in(store: Store, login: Login, label: str | None = None) -> Outco
     return Outcome(what, account, warning=warning)
 
 
+async def take_over(store: Store, login: Login, label: str | None = None) -> Outcome:
+    """Stores a login of another program, unless the account's own is newer: that program's is spent by then.
+
+    Raises what the store raises.
+    """
+    account, created = await store.add(login, label, keep_newer=True)
+    if created:
+        return Outcome("Added", account)
+    if (await store.credentials(account.id)).access == login.access:
+        return Outcome("Updated", account)
+    return Outcome("Kept", account, warning=f"the login of {account.name} is newer than the one in the file")
+
+
 async def sign_out(store: Store, issuer: Issuer, name: str) -> Outcome:
     """Revokes a login at the issuer, if that can be done, and removes the account in any case.
 
