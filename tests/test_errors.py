@@ -179,6 +179,7 @@ def test_refused_parameters_are_named(body: Any, names: tuple[str, ...]) -> None
         ("authentication_error", 401),
         ("context_length_exceeded", 400),
         ("invalid_prompt", 400),
+        ("invalid_request_error", 400),
         ("cyber_policy", 400),
         ("bio_policy", 400),
         ("model_not_found", 404),

@@ -176,7 +176,7 @@ def _cause(status: int | None, headers: Mapping[str, str], refusal: Refusal) -> 
 
 def _by_status(status: int | None, refusal: Refusal) -> tuple[int, Cause]:
     if status is None or status < 400:
-        if refusal.kind == "invalid_request_error":
+        if "invalid_request_error" in (refusal.code, refusal.kind):
             return 400, Cause.CLIENT
         return 502, Cause.OVERLOAD
     if status >= 500:
