@@ -104,6 +104,14 @@ def test_what_changes_the_fingerprint(other: dict[str, Any]) -> None:
     assert key(**other) != key()
 
 
+@pytest.mark.parametrize("prompt", ["one", ["one", "two"]])
+def test_a_prompt_begins_a_conversation_as_a_message_does(prompt: Any) -> None:
+    assert key(input=None, prompt=prompt) == key(input=None, prompt=prompt)
+    assert key(input=None, prompt=prompt) != key(input=None, prompt="another")
+    assert key(input=None, prompt="hi") == key()
+    assert key(prompt={"id": "pmpt_1"}) == key()
+
+
 def test_the_order_of_tools_and_their_dialect_do_not_matter() -> None:
     a, b = {"type": "function", "name": "a"}, {"type": "function", "name": "b"}
     assert key(tools=[a, b]) == key(tools=[b, {"type": "function", "function": {"name": "a"}}])

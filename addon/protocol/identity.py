@@ -146,10 +146,10 @@ def session_key(
 ) -> str:
     """The key of the conversation a request belongs to: 64 hex digits, whatever the client sent.
 
-    headers: the client's, case-insensitive or in lower case; body: its parsed body, of Responses or Chat
-    Completions; client: who it is (a digest of its key, or its address); chain: the session key stored with
-    the response that `previous_response_id` names. Asked in the order of certainty: the chain, a session
-    header, the prompt cache key, a conversation id, metadata, and last the beginning of the conversation.
+    headers: the client's, case-insensitive or in lower case; body: its parsed body, of any API; client: who it
+    is (a digest of its key, or its address); chain: the session key stored with the response that
+    `previous_response_id` names. Asked in the order of certainty: the chain, a session header, the prompt cache
+    key, a conversation id, metadata, and last the beginning of the conversation.
     """
     if chain:
         return chain
@@ -178,7 +178,9 @@ def _fingerprint(body: Mapping[str, Any], client: str) -> str:
     """How a conversation begins. Two that begin alike share a key, which the cache does not mind."""
     given = body.get("input")
     items = given if given is not None else body.get("messages")
-    if isinstance(items, str):
+    if items is None:
+        items = [{"role": "user", "content": body.get("prompt")}]
+    elif isinstance(items, str):
         items = [{"role": "user", "content": items}]
     messages = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     first = next((message for message in messages if message.get("role") == "user"), {})
