@@ -317,6 +317,11 @@ def test_audio_output_is_refused(members: dict[str, Any], param: str) -> None:
     assert refusal_of(chat(**members)) == (400, param, "unsupported_parameter")
 
 
+@pytest.mark.parametrize("modalities", [5, "text", {"audio": True}])
+def test_modalities_that_are_no_list_are_refused(modalities: Any) -> None:
+    assert refusal_of(chat(modalities=modalities)) == (400, "modalities", "invalid_type")
+
+
 @pytest.mark.parametrize(
     ("options", "tool"),
     [

@@ -107,7 +107,10 @@ def responses_body(body: dict[str, Any], chat: ChatOptions = ChatOptions()) -> d
     Members that feed the session key (`user`, `metadata`, `prompt_cache_key`) are still in it. Raises Refused
     (400).
     """
-    if body.get("audio") or "audio" in (body.get("modalities") or ()):
+    modalities = body.get("modalities") or []
+    if not isinstance(modalities, list):
+        _refuse("Invalid type for 'modalities': expected an array.", "modalities", "invalid_type")
+    if body.get("audio") or "audio" in modalities:
         name = "audio" if body.get("audio") else "modalities"
         _refuse("Audio output is not supported.", name, "unsupported_parameter")
     if chat.strict_params:
