@@ -60,9 +60,9 @@ class ClientKeys:
     def admit(self, token: str) -> str | None:
         """The id of the key that `token` is; None if there are no keys and everybody is served.
 
-        Raises NotServed.
+        token: as it stood in a header, bytes that are no UTF-8 as surrogates. Raises NotServed.
         """
-        offered = hashlib.sha256(token.encode()).hexdigest()
+        offered = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
         found = [key for key in self._keys if hmac.compare_digest(key.hash, offered)]
         if found and found[0].revoked_at is None:
             return found[0].id
