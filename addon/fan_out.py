@@ -18,6 +18,9 @@ from addon.exchange import ACCOUNT_HEADER, Exchange
 from addon.protocol import errors
 from addon.protocol.failure import Refused
 
+AT_ONCE = 16
+"""Exchanges that look for an answer at the same time."""
+
 
 class FanOut(Answer):
     """Answers one request with several exchanges.
@@ -34,8 +37,9 @@ class FanOut(Answer):
         self._running = list(exchanges)
 
     async def open(self) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
         for exchange in self._exchanges:
-            self._tasks[exchange] = asyncio.create_task(exchange.open())
+            self._tasks[exchange] = asyncio.create_task(_open(exchange, gate))
         while self._tasks:
             for exchange in await self._done():
                 assert exchange.response
@@ -110,3 +114,8 @@ class FanOut(Answer):
         names = dict.fromkeys(head.headers.get(ACCOUNT_HEADER, "") for head in heads)
         heads[0].headers[ACCOUNT_HEADER] = ", ".join(names)
         return heads[0]
+
+
+async def _open(exchange: Exchange, gate: asyncio.Semaphore) -> None:
+    async with gate:
+        await exchange.open()

@@ -116,8 +116,8 @@ class Reader:
     def _shapes(
         self, route: Route, body: dict[str, Any], past: Past, session: str, *, lite: bool
     ) -> list[Shaped]:
-        fans_out = self._services.settings.n_policy == "fanout"
-        prompts = completions.bodies(body) if route is Route.COMPLETIONS and fans_out else [body]
+        several = route is Route.COMPLETIONS and self._chat.n_policy == "fanout"
+        prompts = completions.bodies(body, self._chat) if several else [body]
         shapes = [self._shape(route, self._aliased(each), past, session, lite=lite) for each in prompts]
         if self._services.settings.model_aliases:  # answers name the model as the client does
             asked_for = body.get("model")
@@ -154,15 +154,19 @@ class Reader:
                 resolve=past.references.get,
                 hidden=hidden,
             )
-        chat = chat_request.ChatOptions(
+        if route is Route.COMPLETIONS:
+            return completions.shape(body, options, self._chat)
+        return chat_request.shape(body, options, self._chat, hidden=hidden)
+
+    @property
+    def _chat(self) -> chat_request.ChatOptions:
+        settings = self._services.settings
+        return chat_request.ChatOptions(
             n_policy=settings.n_policy,
             stop_policy=settings.stop_policy,
             expose_reasoning=settings.expose_reasoning,
             strict_params=settings.strict_params,
         )
-        if route is Route.COMPLETIONS:
-            return completions.shape(body, options, chat)
-        return chat_request.shape(body, options, chat, hidden=hidden)
 
     def _hidden(self, past: Past, session: str) -> Lookup | None:
         """Finds the searches that the client never saw; None if there are none."""

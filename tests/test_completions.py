@@ -9,6 +9,7 @@ import pytest
 
 from addon.protocol import completions
 from addon.protocol.asked import Asked, Shaped
+from addon.protocol.chat_request import ChatOptions
 from addon.protocol.completions import CompletionObject, CompletionStream
 from addon.protocol.errors import Refused, network
 from tests.chat_answers import added, completed, created, done, ended, event, frames, message, text_delta
@@ -65,9 +66,18 @@ def test_completions_keep_stop_and_usage_and_name_what_they_drop() -> None:
 
 
 def test_several_prompts_can_be_asked_one_by_one() -> None:
-    bodies = completions.bodies({"model": "gpt", "prompt": ["a", "b"], "user": "u"})
+    bodies = completions.bodies({"model": "gpt", "prompt": ["a", "b"], "user": "u"}, ChatOptions())
     assert [body["prompt"] for body in bodies] == ["a", "b"]
     assert all(body["user"] == "u" for body in bodies)
+
+
+def test_prompts_and_choices_are_bounded_together() -> None:
+    fanout = ChatOptions(n_policy="fanout")
+    assert len(completions.bodies({"prompt": ["a"] * 64, "n": 2}, fanout)) == 64
+    for several in ({"prompt": ["a"] * 65, "n": 2}, {"prompt": ["a"] * 129}):
+        with pytest.raises(Refused) as caught:
+            completions.bodies(several, fanout)
+        assert (caught.value.failure.status, caught.value.failure.param) == (400, "prompt")
 
 
 # Answers

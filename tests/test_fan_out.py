@@ -10,7 +10,7 @@ import orjson
 import pytest
 from mitmproxy import http
 
-from addon.fan_out import FanOut
+from addon.fan_out import AT_ONCE, FanOut
 from addon.protocol import errors
 from addon.protocol.asked import Asked
 from addon.protocol.choices import choices
@@ -121,6 +121,20 @@ async def test_the_answer_begins_when_all_have_begun() -> None:
         await asyncio.sleep(0)
     assert not opening.done()
     two.allow()
+    await opening
+    assert settled(fan_out) == 200
+
+
+async def test_a_few_look_for_an_answer_at_once() -> None:
+    scripts = [Script() for _ in range(AT_ONCE + 1)]
+    fan_out = fan(*scripts)
+    opening = asyncio.create_task(fan_out.open())
+    scripts[-1].allow()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not scripts[-1].response
+    for script in scripts[:-1]:
+        script.allow()
     await opening
     assert settled(fan_out) == 200
 

@@ -19,7 +19,7 @@ from addon.protocol.asked import Shaped
 from addon.protocol.search_replay import Lookup
 
 MAX_CHOICES = 128
-"""OpenAI's own limit for `n`."""
+"""OpenAI's own limit for `n`; here also for all prompts of a request together."""
 
 # Members that mean the same in both dialects, and those the session key is made of; shape drops what the
 # backend does not take.

@@ -19,6 +19,7 @@ from addon.protocol.asked import Shaped
 from addon.protocol.chat_events import Call, Reader
 from addon.protocol.chat_object import Pieces, WholeObject
 from addon.protocol.chat_request import (
+    MAX_CHOICES,
     SHARED,
     ChatOptions,
     choice_count,
@@ -72,9 +73,12 @@ def responses_body(body: dict[str, Any]) -> dict[str, Any]:
     return {**shared, "input": [{"type": "message", "role": "user", "content": content}]}
 
 
-def bodies(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The body once per prompt, for a caller that makes one request of each. Raises Refused (400)."""
-    return [{**body, "prompt": prompt} for prompt in _prompts(body)]
+def bodies(body: dict[str, Any], chat: ChatOptions) -> list[dict[str, Any]]:
+    """The body once per prompt, for a caller that makes a request for each choice of it. Raises Refused (400)."""
+    prompts = _prompts(body)
+    if len(prompts) * choice_count(body, chat) > MAX_CHOICES:
+        _refuse(f"Too many choices for all prompts: at most {MAX_CHOICES}.", "prompt", "invalid_value")
+    return [{**body, "prompt": prompt} for prompt in prompts]
 
 
 def _prompts(body: dict[str, Any]) -> list[str]:
