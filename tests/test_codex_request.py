@@ -372,7 +372,7 @@ def test_messages_without_input_are_read_as_chat() -> None:
         "messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "hi"}],
         "functions": [{"name": "read"}],
         "function_call": {"name": "read"},
-        "response_format": {"type": "json_object"},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
         "reasoning_effort": "low",
         "verbosity": "high",
         "temperature": 1,
@@ -382,9 +382,23 @@ def test_messages_without_input_are_read_as_chat() -> None:
     assert result.body["input"] == sent()["input"]
     assert result.body["tools"][0]["name"] == "read"
     assert result.body["tool_choice"] == {"type": "function", "name": "read"}
-    assert result.body["text"] == {"verbosity": "high", "format": {"type": "json_object"}}
+    assert result.body["text"] == {
+        "verbosity": "high",
+        "format": {"type": "json_schema", "name": "n", "schema": {}},
+    }
     assert result.body["reasoning"] == {"effort": "low"}
     assert result.dropped == ("temperature",)
+
+
+@pytest.mark.parametrize(
+    "mode", [{"response_format": {"type": "json_object"}}, {"text": {"format": {"type": "json_object"}}}]
+)
+@pytest.mark.parametrize("said", ["hi", "hi, as JSON"])
+def test_json_mode_keeps_the_word_in_the_input_of_messages(mode: Body, said: str) -> None:
+    messages = [{"role": "system", "content": "Answer in JSON"}, {"role": "user", "content": said}]
+    result = shape({"model": "gpt-5.5", "messages": messages, **mode}, OPTIONS)
+    assert "json" in str(result.body["input"]).lower()
+    assert result.body["text"]["format"] == {"type": "json_object"}
 
 
 # --- Responses Lite and native clients

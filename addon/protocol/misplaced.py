@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from addon.protocol.chat_messages import translate
+from addon.protocol.chat_messages import json_asked_by_system_only, translate
 from addon.protocol.errors import refuse
 
 STRAYS: Final = (
@@ -36,13 +36,14 @@ def reread(body: dict[str, Any]) -> dict[str, Any]:
             400, "Invalid type for 'messages': expected an array.", code="invalid_type", param="messages"
         )
     result = {key: value for key, value in body.items() if key not in STRAYS and value is not None}
-    instructions, result["input"] = translate(messages)
-    if instructions:
-        result.setdefault("instructions", instructions)
     _functions(body, result)
     _member(result, "text", "format", _format(body.get("response_format")))
     _member(result, "text", "verbosity", body.get("verbosity"))
     _member(result, "reasoning", "effort", body.get("reasoning_effort"))
+    keep_system = _is_json_mode(result.get("text")) and json_asked_by_system_only(messages)
+    instructions, result["input"] = translate(messages, keep_system=keep_system)
+    if instructions:
+        result.setdefault("instructions", instructions)
     return result
 
 
@@ -56,6 +57,11 @@ def _functions(body: dict[str, Any], result: dict[str, Any]) -> None:
         choice = {"type": "function", "name": choice.get("name")}
     if choice is not None:
         result.setdefault("tool_choice", choice)
+
+
+def _is_json_mode(text: object) -> bool:
+    given = text.get("format") if isinstance(text, dict) else None
+    return isinstance(given, dict) and given.get("type") == "json_object"
 
 
 def _format(value: object) -> object:
