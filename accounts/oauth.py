@@ -327,7 +327,7 @@ class Issuer:
         except TimeoutError:
             reason = f"no answer within {timeout:.0f} seconds"
         except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
+            reason = _reason(error)
         raise OAuthError(f"the {what} failed, {self.name} was not reached ({reason}): check the network")
 
     def _grant(self, answer: Answer, access: Secret) -> Grant:
@@ -339,6 +339,13 @@ class Issuer:
             id_token=answer.secret("id_token"),
             expires_at=said if said is not None else answer.received_at + DEFAULT_LIFE,
         )
+
+
+def _reason(error: Exception) -> str:
+    """A failure for people. The text of an HTTP refusal on the way is none: it quotes a proxy with its password."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{type(error).__name__} {error.status}"
+    return str(error) or type(error).__name__
 
 
 async def _object(response: aiohttp.ClientResponse) -> dict[str, Any]:

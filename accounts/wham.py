@@ -97,10 +97,10 @@ class Wham:
                     wait = retry_after(response.headers.get("retry-after", ""), now)
                     raise BackendError(f"{path} answered {response.status}", response.status, wait)
                 answer = orjson.loads(await response.read())
-        except TimeoutError as error:
-            raise BackendError(f"{path} did not answer within {timeout:g} s") from error
+        except TimeoutError:
+            raise BackendError(f"{path} did not answer within {timeout:g} s") from None
         except aiohttp.ClientError as error:
-            raise BackendError(f"{path} could not be reached ({type(error).__name__})") from error
+            raise BackendError(f"{path} could not be reached ({type(error).__name__})") from None
         except orjson.JSONDecodeError:
             raise BackendError(f"{path} answered something that is not JSON") from None
         if not isinstance(answer, dict):
