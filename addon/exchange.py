@@ -133,8 +133,8 @@ class Exchange(Answer):
                     parts.append(self._break_off(refused.failure))
                 else:
                     if self._output.done:
-                        parts.append(self._output.finish())
                         self._complete()
+                        parts.append(self._output.finish())
             if self._over:
                 break
         return b"".join(parts)

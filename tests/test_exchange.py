@@ -1,6 +1,7 @@
 """One exchange, with an answer that the test hands to it."""
 
 import types
+from collections.abc import Callable
 from typing import Any, cast
 
 import orjson
@@ -11,6 +12,8 @@ from addon.dispatch import Dispatcher
 from addon.exchange import Exchange
 from addon.protocol import sse
 from addon.protocol.asked import Asked
+from addon.protocol.images import ImageObject
+from addon.protocol.output import Output
 from addon.protocol.repair import ResponsesStream
 
 EVENTS: list[dict[str, Any]] = [
@@ -53,7 +56,14 @@ class Reply:
         self.fate = "closed"
 
 
-def exchange(events: list[dict[str, Any]], reply: Reply, *, http2: bool = False) -> Exchange:
+def exchange(
+    events: list[dict[str, Any]],
+    reply: Reply,
+    *,
+    http2: bool = False,
+    output: Output | None = None,
+    completed: Callable[..., None] = lambda *_: None,
+) -> Exchange:
     asked = Asked("responses", True, "gpt-5.5")
     opened = Opened(
         Account(id="1", label=None, type="oauth", account_id="a"),
@@ -65,11 +75,13 @@ def exchange(events: list[dict[str, Any]], reply: Reply, *, http2: bool = False)
     async def begin(call: Call) -> Opened:
         return opened
 
-    dispatcher = types.SimpleNamespace(open=begin, completed=lambda *_: None, interrupted=lambda *_: None)
+    dispatcher = types.SimpleNamespace(open=begin, completed=completed, interrupted=lambda *_: None)
     call = types.SimpleNamespace(
         shaped=types.SimpleNamespace(asked=asked, dropped=()), manner="streaming", speaks_codex=False
     )
-    return Exchange(cast(Dispatcher, dispatcher), cast(Call, call), ResponsesStream(asked), http2=http2)
+    return Exchange(
+        cast(Dispatcher, dispatcher), cast(Call, call), output or ResponsesStream(asked), http2=http2
+    )
 
 
 async def run(one: Exchange) -> bytes:
@@ -111,3 +123,15 @@ async def test_the_connection_of_a_broken_answer_is_closed() -> None:
     assert reply.fate == "closed"
     last = answer.strip().split(b"\n\n")[-1].split(b"data: ")[-1]
     assert orjson.loads(last)["error"]["message"] == "no"
+
+
+async def test_a_whole_answer_that_is_not_what_was_asked_for_counts_as_whole() -> None:
+    reply, done = Reply(), list[Output]()
+    output = ImageObject(Asked("responses", False, "gpt-image-1"))
+    one = exchange(EVENTS, reply, output=output, completed=lambda _call, _opened, made: done.append(made))
+    answer = await run(one)
+    assert one.response
+    assert one.response.status_code == 400
+    assert "hello" in orjson.loads(answer)["error"]["message"]
+    assert reply.fate == "released"
+    assert done == [output]

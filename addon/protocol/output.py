@@ -3,7 +3,8 @@
 One implementation per form of answer (Responses as stream and as object, Chat Completions as stream and as object).
 The exchange classifies failures by itself and never feeds them.
 
-The rule: `feed`, `finish` and `fail` raise nothing but `ProtocolError`, whatever the backend sends.
+The rule: `feed` and `fail` raise nothing but `ProtocolError`, whatever the backend sends. `finish` may raise any
+`Refused`: the answer is whole, and still not what was asked for.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Output(Protocol):
         """Bytes for the client now; b"" for nothing. Raises ProtocolError."""
 
     def finish(self) -> bytes:
-        """After the terminal event: the trailer of a stream, or the whole JSON body. Raises ProtocolError."""
+        """After the terminal event: the trailer of a stream, or the whole JSON body. Raises Refused."""
 
     def fail(self, failure: Failure) -> bytes:
         """What the client gets when the answer breaks after it began."""
