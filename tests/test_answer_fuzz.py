@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai._models import construct_type
 from openai.lib.streaming.responses._responses import ResponseStreamState
@@ -282,6 +282,11 @@ mad_ends = st.fixed_dictionaries(
 
 @settings(SETTINGS, max_examples=100)
 @given(st.lists(mad_events, max_size=12), mad_ends, st.booleans())
+@example(
+    [{"type": "response.output_item.added", "item": {"type": "message", "call_id": ""}}],
+    {"type": "response.completed"},
+    False,
+)
 def test_any_events_make_a_stream_the_sdk_takes_or_a_protocol_error(
     events: list[Event], end: Event, anchored: bool
 ) -> None:

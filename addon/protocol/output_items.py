@@ -41,6 +41,8 @@ def normalise(item: object) -> dict[str, Any] | None:
             return None
         kind = "message"
     result = {**item, "type": kind}
+    if call_key(item) is None:
+        result.pop("call_id", None)
     match kind:
         case "message":
             result["role"] = "assistant" if not isinstance(item.get("role"), str) else item["role"]
