@@ -57,19 +57,25 @@ class Running:
 
 
 class Detached:
-    """An exchange behind an exchange; `cancelled` gets what is left of an answer that was cancelled.
+    """An exchange behind an exchange; `input` are the items of the conversation it answers.
 
-    See virtual_server.Exchange for the members.
+    `cancelled` gets what there is of an answer that was cancelled. See virtual_server.Exchange for the members.
     """
 
     def __init__(
-        self, exchange: Exchange, running: Running, client: str, cancelled: Callable[[dict[str, Any]], object]
+        self,
+        exchange: Exchange,
+        running: Running,
+        client: str,
+        input: list[Any],
+        cancelled: Callable[[dict[str, Any]], object],
     ) -> None:
         self.response: http.Response | None = None
         self.chunk = b""
         self.error: str | None = None
         self.upgraded = False
         self.client = client
+        self.input = input
         self.response_object: dict[str, Any] | None = None
         """The Response object as the client of a stream first saw it."""
         self._exchange = exchange
@@ -99,9 +105,12 @@ class Detached:
         assert self._task
         assert self.response_object
         self._task.cancel()
-        self.response_object = {**self.response_object, "status": "cancelled"}
         cancelled = errors.refuse(499, "The response was cancelled.", code="response_cancelled").failure
-        self._chunks.put_nowait(self._exchange.abort(cancelled))
+        end = self._exchange.abort(cancelled)
+        self._chunks.put_nowait(end)
+        failed = [frame.json() for frame in sse.Decoder().feed(end) if frame.type == "response.failed"]
+        output = failed[0]["response"]["output"] if failed else []
+        self.response_object = {**self.response_object, "status": "cancelled", "output": output}
         self._running.end(self)
         self._cancelled(self.response_object)
         return self.response_object

@@ -141,7 +141,7 @@ class Generation:
                 record = past.record(response, client=reading.client, session=reading.session)
                 stored.keep(record, past)
 
-            return Detached(exchange, self._services.detached, reading.client, cancelled)
+            return Detached(exchange, self._services.detached, reading.client, past.whole, cancelled)
         return exchange
 
     def _in_background(self, reading: Reading) -> bool:

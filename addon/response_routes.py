@@ -67,10 +67,12 @@ class ResponseRoutes:
         return await self._stored(id, client)
 
     async def _input_items(self, id: str, client: str, query: Mapping[str, str]) -> dict[str, Any]:
-        chain = await self._services.stored.chain(id, client)
-        if not chain:
+        if running := self._services.detached.find(id, client):
+            items = running.input
+        elif chain := await self._services.stored.chain(id, client):
+            items = [*history(chain[:-1]), *chain[-1].input]
+        else:
             raise _unknown(id)
-        items = [*history(chain[:-1]), *chain[-1].input]
         return input_view.page(input_view.listed(items, id), query)
 
     async def _stored(self, id: str, client: str) -> dict[str, Any]:

@@ -73,9 +73,14 @@ class Past:
     uses: frozenset[str] = frozenset()
 
     @property
+    def input(self) -> list[Any]:
+        """Its own items without references to what is unknown."""
+        return [item for item in self.items if reference(item) is None]
+
+    @property
     def whole(self) -> list[Any]:
-        """The conversation with this request's items."""
-        return [*(self.history or ()), *self.items]
+        """The conversation with its own items."""
+        return [*(self.history or ()), *self.input]
 
     def record(
         self,
@@ -92,7 +97,7 @@ class Past:
             client=client,
             session=session,
             created_at=float(response["created_at"]),
-            input=[item for item in self.items if reference(item) is None],
+            input=self.input,
             response=response,
             parent=self.parent,
             account=account,

@@ -304,7 +304,11 @@ def test_a_failure_in_the_middle_is_told_twice() -> None:
     assert failed["response"]["id"] == "resp_1"
     assert failed["response"]["status"] == "failed"
     assert failed["response"]["error"]["code"] == "upstream_cut"
-    assert [item["type"] for item in failed["response"]["output"]] == ["reasoning", "message"]
+    assert [item["type"] for item in failed["response"]["output"]] == [
+        "reasoning",
+        "message",
+        "function_call",
+    ]
     message = failed["response"]["error"]["message"]
     assert error == {
         "type": "error",
@@ -315,6 +319,17 @@ def test_a_failure_in_the_middle_is_told_twice() -> None:
         "error": {"type": "server_error", "code": "upstream_cut", "message": message, "param": None},
     }
     assert failed["sequence_number"] > FULL.events[-4]["sequence_number"]
+
+
+def test_a_failure_carries_what_there_was_of_an_item() -> None:
+    stream = ResponsesStream(STREAM)
+    for event in FULL.events:
+        stream.feed(frame(event))
+        if event["type"] == "response.output_text.delta":
+            break
+    failed, _ = parsed(stream.fail(errors.network("cut")))
+    message = failed["response"]["output"][-1]
+    assert (message["status"], message["content"][0]["text"]) == ("incomplete", event["delta"])
 
 
 def test_a_failure_before_anything_else_begins_with_created() -> None:

@@ -324,6 +324,8 @@ async def test_a_background_response_survives_its_client_and_can_be_cancelled(tm
         id, gate = await left_alone(here, client)
         answer = await client.responses.retrieve(id)
         assert answer.status == "in_progress"
+        asked = await client.responses.input_items.list(id)
+        assert [item.content[0].text for item in asked.data] == ["one two three four"]
         gate.release()
         while answer.status == "in_progress":
             answer = await client.responses.retrieve(id)
@@ -333,9 +335,11 @@ async def test_a_background_response_survives_its_client_and_can_be_cancelled(tm
         id, _ = await left_alone(here, client)
         with pytest.raises(openai.NotFoundError):
             await other.responses.cancel(id)
-        assert (await client.responses.cancel(id)).status == "cancelled"
+        cancelled = await client.responses.cancel(id)
+        assert (cancelled.status, cancelled.output[-1].status) == ("cancelled", "incomplete")
+        assert "You said: one two three four".startswith(cancelled.output_text or "nothing")
         await here.fake.until(lambda: here.fake.aborted == 1)
-        assert (await client.responses.retrieve(id)).status == "cancelled"
+        assert await client.responses.retrieve(id) == cancelled
         assert (await client.responses.cancel(id)).status == "cancelled"
 
         id, _ = await left_alone(here, client)

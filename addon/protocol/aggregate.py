@@ -116,6 +116,15 @@ class Aggregate:
         self.response = response_object.identified(self.response)
         return response_object.build(self.response, asked, output=output, status=status)
 
+    def cut(self) -> None:
+        """The answer ends here: what was not finished is incomplete."""
+        for slot in self.slots:
+            # A call without its id could be neither run nor answered.
+            if not slot.done and (
+                slot.type not in output_items.CLIENT_CALLS or output_items.call_key(slot.item)
+            ):
+                slot.close(slot.item, "incomplete")
+
     # Events
 
     def _keep(self, event: dict[str, Any]) -> None:
@@ -220,21 +229,20 @@ class Aggregate:
             items = [item for item in map(output_items.normalise, output) if item is not None]
             if len(items) >= len(self.slots):
                 self._adopt(items)
-        incomplete = kind == "response.incomplete"
+        if kind == "response.incomplete":
+            self.cut()
+        else:
+            self._settle()
+        self.terminal = kind
+
+    def _settle(self) -> None:
         for slot in self.slots:
-            if slot.done:
-                continue
-            if incomplete:
-                # A call without its id could be neither run nor answered.
-                if slot.type not in output_items.CLIENT_CALLS or output_items.call_key(slot.item):
-                    slot.close(slot.item, "incomplete")
-            elif slot.settled:
+            if slot.settled and not slot.done:
                 slot.close(slot.item, "completed")
-            else:
+            elif not slot.done:
                 raise ProtocolError(
                     f"The backend declared the answer complete but left a {slot.type} unfinished."
                 )
-        self.terminal = kind
 
     def _adopt(self, items: list[dict[str, Any]]) -> None:
         """Joins the items of the terminal event, of which there are not fewer than slots, to the slots."""

@@ -125,13 +125,14 @@ class ResponsesStream:
         return b""
 
     def fail(self, failure: Failure) -> bytes:
-        """The end of a stream that broke.
+        """The end of a stream that broke, with what there was of the answer.
 
         Two events: raw iterators raise only for an `error` with an object, helpers and other SDKs look for
         `response.failed` and for flat members.
         """
         if self.response is not None:
             return b""
+        self._aggregate.cut()
         response = {
             **self._aggregate.result(self._asked),
             "status": "failed",
