@@ -82,7 +82,7 @@ def set_(
 ) -> None:
     """Write settings to the settings file; everything else in it stays as it is.
 
-    A running proxy takes them over within a second.
+    A running proxy takes them over within a second, except for the few that it reads at its start.
     """
     if len(pairs) % 2:
         raise typer.BadParameter("each KEY needs a VALUE")
@@ -106,8 +106,10 @@ def _report(keys: Iterable[str]) -> None:
     for key in keys:
         leaf = find(key)
         value, origin = settings.loaded.value_and_origin(leaf.path)
-        stronger = origin.kind in (Kind.OPTION, Kind.ENVIRONMENT)
-        say(f"{leaf.path} = {shown(value)}" + (f" (decided by {origin.name})" if stronger else ""))
+        remark = " (a running proxy reads it when it starts again)" if leaf.at_start else ""
+        if origin.kind in (Kind.OPTION, Kind.ENVIRONMENT):
+            remark = f" (decided by {origin.name})"
+        say(f"{leaf.path} = {shown(value)}{remark}")
 
 
 def _from(kind: Kind, name: str) -> str:

@@ -48,7 +48,7 @@ async def connect(store: Store, settings: Settings) -> AsyncIterator[Online]:
     agent = user_agent(settings)
     async with session(settings) as http:
         tokens = Tokens(store, Issuer(http, settings.issuer_url, user_agent=agent))
-        wham = Wham(http, settings.backend_url, user_agent=agent)
+        wham = Wham(http, lambda: settings.backend_url, user_agent=lambda: agent)
 
         async def save(account: Account, numbers: Quota) -> None:
             await keep(store, account, numbers)

@@ -154,6 +154,11 @@ class Name:
     """How a default that is only known at run time is described."""
 
 
+@dataclass(frozen=True, slots=True)
+class AtStart:
+    """Marks a setting that a running proxy does not follow: it goes on with what it was started with."""
+
+
 Flag = Annotated[bool, BeforeValidator(flag)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Text = Annotated[str, Field(strict=True)]

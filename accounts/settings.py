@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from accounts.setting_types import (
     AccountLimits,
+    AtStart,
     Count,
     Flag,
     Hour,
@@ -172,11 +173,13 @@ class Settings(BaseSettings):
         default=None, alias="codexApiEndpoint", description="only the responses endpoint (a compatible relay)"
     )
     issuer_url: Url = Field(default="https://auth.openai.com", description="OAuth issuer")
-    upstream_proxy: Annotated[Url | None, Name(default="none")] = Field(
+    upstream_proxy: Annotated[Url | None, Name(default="none"), AtStart()] = Field(
         default=None, repr=False, description="proxy for our own upstream connections"
     )
-    connect_timeout: Positive = Field(default=15, description="time to connect to the backend (seconds)")
-    idle_timeout: Positive = Field(
+    connect_timeout: Annotated[Positive, AtStart()] = Field(
+        default=15, description="time to connect to the backend (seconds)"
+    )
+    idle_timeout: Annotated[Positive, AtStart()] = Field(
         default=300, description="silence after which a stream counts as cut (seconds)"
     )
     hold_timeout: PositiveOrZero = Field(

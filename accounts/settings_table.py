@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from accounts.setting_types import Name, Thresholds
+from accounts.setting_types import AtStart, Name, Thresholds
 from accounts.settings import Group, Settings
 
 
@@ -39,6 +39,8 @@ class Leaf:
     default: object
     default_text: str
     help: str
+    at_start: bool
+    """A running proxy does not follow it."""
     adapter: TypeAdapter[Any]
 
     def value(self, settings: Settings) -> object:
@@ -93,6 +95,7 @@ def _leaf(attributes: tuple[str, ...], path: str, field: FieldInfo) -> Leaf:
     kind, choices = _kind(field.annotation)
     default = field.get_default(call_default_factory=False)
     annotation: Any = field.annotation
+    at_start = AtStart() in field.metadata
     for check in field.metadata:
         annotation = Annotated[annotation, check]
     return Leaf(
@@ -105,7 +108,8 @@ def _leaf(attributes: tuple[str, ...], path: str, field: FieldInfo) -> Leaf:
         choices=choices,
         default=default,
         default_text=names.default or shown(default),
-        help=field.description or "",
+        help=(field.description or "") + ("; read at the start" if at_start else ""),
+        at_start=at_start,
         adapter=TypeAdapter(annotation),
     )
 

@@ -51,15 +51,14 @@ class TokenSource(Protocol):
 
 
 class Wham:
-    """The client; `url` is the backend base (`https://chatgpt.com/backend-api`)."""
+    """The client; `url` is the backend base (`https://chatgpt.com/backend-api`). Both are asked with every call."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, url: str, *, user_agent: str, proxy: str | None = None
+        self, http: aiohttp.ClientSession, url: Callable[[], str], *, user_agent: Callable[[], str]
     ) -> None:
         self._http = http
-        self._url = url.rstrip("/")
+        self._url = url
         self._user_agent = user_agent
-        self._proxy = proxy
 
     async def call(
         self,
@@ -78,7 +77,7 @@ class Wham:
             "oai-client-platform": "web",
             "oai-client-version": "0",
             "x-openai-target-path": f"/backend-api{path}",
-            "user-agent": self._user_agent,
+            "user-agent": self._user_agent(),
             "accept": "application/json",
         }
         if body is not None:
@@ -86,11 +85,10 @@ class Wham:
         try:
             async with self._http.request(
                 method,
-                self._url + path,
+                self._url().rstrip("/") + path,
                 headers=headers,
                 data=None if body is None else orjson.dumps(body),
                 timeout=aiohttp.ClientTimeout(total=timeout),
-                proxy=self._proxy,
                 allow_redirects=False,
             ) as response:
                 if not 200 <= response.status < 300:

@@ -216,7 +216,8 @@ class Commands:
 
     def _write(self, key: str, value: str) -> str:
         self._valid(lambda: write_settings(paths.settings_file(), {key: value}))
-        return f"{key} = {value} is in the settings file: it holds within a second, unless a variable or option is set"
+        when = "when the proxy starts again" if find(key).at_start else "within a second"
+        return f"{key} = {value} is in the settings file: it holds {when}, unless a variable or option is set"
 
     def _enable(self, name: str, enabled: bool) -> None:
         id = self._account(name).id

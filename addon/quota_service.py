@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from accounts.models import Account, Quota
+from accounts.online import user_agent
 from accounts.pool import AccountPool
 from accounts.reset_credits import Eligibility, Redeemed, ResetCredits
 from accounts.reset_records import ResetRecords
@@ -34,7 +35,7 @@ LEASE_SECONDS = 120.0
 
 
 class QuotaService:
-    """`user_agent` is how we name ourselves; `settings` is asked each time."""
+    """`settings` is asked each time."""
 
     def __init__(
         self,
@@ -42,10 +43,8 @@ class QuotaService:
         pool: AccountPool,
         http: aiohttp.ClientSession,
         settings: Callable[[], Settings],
-        *,
-        user_agent: str,
     ) -> None:
-        wham = Wham(http, settings().backend_url, user_agent=user_agent)
+        wham = Wham(http, lambda: settings().backend_url, user_agent=lambda: user_agent(settings()))
         self.records = ResetRecords(store)
         self._store = store
         self.pool = pool

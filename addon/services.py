@@ -18,7 +18,6 @@ from mitmproxy import ctx
 from accounts import paths
 from accounts.client_keys import ClientKeys
 from accounts.models import AccountsError
-from accounts.oauth import Issuer
 from accounts.online import user_agent
 from accounts.pool import AccountPool
 from accounts.routing import Policy
@@ -34,6 +33,7 @@ from addon.protocol import errors
 from addon.protocol.codex_request import Identity
 from addon.provenance import Provenance
 from addon.quota_service import QuotaService
+from addon.renewal import Renewal
 from addon.sessions import Sessions
 from addon.stored import Stored
 from addon.upstream.catalogue import Catalogue
@@ -114,10 +114,9 @@ class Services:
             )
             background = Background()
             opened.push_async_callback(background.finish)
-            agent = self.identity().user_agent
-            issuer = Issuer(upstream.session, settings.issuer_url, user_agent=agent)
             policy = lambda: Policy.from_settings(self.settings)  # noqa: E731
-            self.pool = AccountPool(store, Tokens(store, issuer), policy)
+            tokens = Tokens(store, Renewal(upstream.session, lambda: self.settings))
+            self.pool = AccountPool(store, tokens, policy)
             opened.push_async_callback(self.pool.close)
             await self.pool.start()
             self.keys = ClientKeys(store)
@@ -137,9 +136,7 @@ class Services:
             provenance = Provenance(store, background)
             opened.push_async_callback(provenance.close)
             opened.push_async_callback(self.detached.close)
-            self.quota = QuotaService(
-                store, self.pool, upstream.session, lambda: self.settings, user_agent=agent
-            )
+            self.quota = QuotaService(store, self.pool, upstream.session, lambda: self.settings)
             opened.push_async_callback(self.quota.close)
             self.quota.start()
             self.sessions = Sessions(store.thread_id)

@@ -87,7 +87,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
                 store, Tokens(store, issuer.client), lambda: Policy.from_settings(file.current)
             )
             await pool.reload()
-            quota = QuotaService(store, pool, http, lambda: file.current, user_agent="test/1")
+            quota = QuotaService(store, pool, http, lambda: file.current)
             services = FewServices(pool, quota, file)
             commands = PolicyCommands(cast("Services", services))
             with taddons.context(commands) as context:
@@ -206,7 +206,7 @@ async def test_of_two_processes_one_polls_and_the_other_finds_it_fresh(bench: Be
     ):
         pool = AccountPool(store, Tokens(store, issuer.client), Policy)
         await pool.reload()
-        other = QuotaService(store, pool, http, lambda: file.current, user_agent="test/1")
+        other = QuotaService(store, pool, http, lambda: file.current)
         services = (bench.services.quota, other)
 
         results = await asyncio.gather(*(service.poll_idle() for service in services))

@@ -42,7 +42,7 @@ async def refresh(http: aiohttp.ClientSession) -> object:
 
 
 async def usage(http: aiohttp.ClientSession) -> object:
-    wham = Wham(http, "https://backend.invalid", user_agent="test")
+    wham = Wham(http, lambda: "https://backend.invalid", user_agent=lambda: "test")
     return await wham.call("GET", "/wham/usage", Access(Secret("at"), "acc"), now=0.0)
 
 

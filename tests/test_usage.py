@@ -84,7 +84,7 @@ class TestFailures:
 
     async def test_nobody_listens(self) -> None:
         async with aiohttp.ClientSession() as http:
-            wham = Wham(http, "http://127.0.0.1:9", user_agent="x")
+            wham = Wham(http, lambda: "http://127.0.0.1:9", user_agent=lambda: "x")
             with pytest.raises(BackendError) as caught:
                 await usage.fetch(wham, await Tokens().access(A), now=NOW)
         assert caught.value.transient

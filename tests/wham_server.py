@@ -51,11 +51,17 @@ class WhamServer:
         return web.json_response(answer)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Wham]:
+    async def serving(self) -> AsyncIterator[str]:
+        """Its address, without a slash at the end."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self.handle)
-        async with TestServer(app) as server, aiohttp.ClientSession() as http:
-            yield Wham(http, str(server.make_url("")), user_agent="openai-auth-proxy/test")
+        async with TestServer(app) as server:
+            yield str(server.make_url("")).rstrip("/")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Wham]:
+        async with self.serving() as url, aiohttp.ClientSession() as http:
+            yield Wham(http, lambda: url, user_agent=lambda: "openai-auth-proxy/test")
 
 
 @dataclass
