@@ -115,6 +115,18 @@ def openai_list(models: Iterable[Model], *, free: bool = True) -> dict[str, Any]
     return {"object": "list", "data": [openai_model(model, free=free) for model in models if model.listed]}
 
 
+def joined(ours: dict[str, Any], real: object) -> dict[str, Any]:
+    """Our list in OpenAI's shape, and behind it what only the real API's list has."""
+    known = {model["id"] for model in ours["data"]}
+    data = real.get("data") if isinstance(real, dict) else None
+    more = [
+        model
+        for model in (data if isinstance(data, list) else ())
+        if isinstance(model, dict) and isinstance(model.get("id"), str) and model["id"] not in known
+    ]
+    return {**ours, "data": [*ours["data"], *more]}
+
+
 def openai_model(model: Model, *, free: bool = True) -> dict[str, Any]:
     """One model in OpenAI's shape. The catalogue tells no date, so `created` is 0; prices are zero when `free`."""
     entry = _free(model.entry) if free else model.entry

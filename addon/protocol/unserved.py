@@ -82,7 +82,7 @@ def answer(
     if method == "OPTIONS" and (direct or policy != "pass"):
         # No word on origins: a web page may not call us, see intercept.
         return Answer(204, b"", {"allow": "GET, HEAD, POST, DELETE, OPTIONS"})
-    if _passes(token, direct=direct, policy=policy):
+    if passes(token, direct=direct, policy=policy):
         return None
     if method == "POST" and parts == TRACES:
         return Answer(204)
@@ -96,7 +96,8 @@ def target(path: str) -> str:
     return path if first == "v1" or not _is_known(segments(path)) else "/v1/" + path.lstrip("/")
 
 
-def _passes(token: str | None, *, direct: bool, policy: Policy) -> bool:
+def passes(token: str | None, *, direct: bool, policy: Policy) -> bool:
+    """Whether a request with this key may go to the real API. Arguments as for `answer`."""
     if policy == "error" or is_ours(token):
         return False
     if policy == "pass":
