@@ -145,10 +145,10 @@ class AccountPool:
             self._noticed(account, error)
             raise
 
-    async def renew(self, account: Account, rejected: Access) -> Access:
+    async def renew(self, account: Account, rejected: Access, *, revoked: bool = False) -> Access:
         """Another token after a 401; see `Tokens.renew`."""
         try:
-            return await self._tokens.renew(account, rejected)
+            return await self._tokens.renew(account, rejected, revoked=revoked)
         except AccountsError as error:
             self._noticed(account, error)
             raise

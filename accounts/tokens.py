@@ -34,7 +34,7 @@ from accounts.models import (
     Secret,
     TokenGrant,
 )
-from accounts.oauth import OAuthError
+from accounts.oauth import LOGIN_AGAIN, OAuthError
 from accounts.store import Store
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ LEASE = 90.0
 WAIT = 10.0
 POLL = 0.1
 """Seconds that a process waits for another one's refresh, and between two looks at the store."""
+JUST_RENEWED = MINUTE
+"""Seconds for which a renewed token that the backend refuses as well is not renewed again: that cannot help."""
 FIRST_BACKOFF = 5 * MINUTE
 UNREACHED_BACKOFF = 0.5 * MINUTE
 MAX_BACKOFF = 60 * MINUTE
@@ -113,11 +115,12 @@ class Tokens:
                 return _access(account, held)
             raise
 
-    async def renew(self, account: Account, rejected: Access) -> Access:
+    async def renew(self, account: Account, rejected: Access, *, revoked: bool = False) -> Access:
         """Another token than the one the backend answered 401 to.
 
-        Takes what the store has if that is another one. Raises LoginRequired, RefreshFailed, NoSuchAccount;
-        do not ask again for the same request.
+        Takes what the store has if that is another one. `revoked`: this request asked before, and the backend calls
+        the token that it got revoked: if it was just renewed, the login is dead, until a new one. Raises
+        LoginRequired, RefreshFailed, NoSuchAccount.
         """
         if account.type == "api_key":
             raise LoginRequired(
@@ -125,8 +128,12 @@ class Tokens:
                 "store a valid one with `openai-auth login --api-key`"
             )
         stored = await self._read(account.id)
-        if stored.access != rejected.token and not self._due(account, stored, 0.0):
-            return _access(account, stored)
+        if not self._due(account, stored, 0.0):
+            if stored.access != rejected.token:
+                return _access(account, stored)
+            age = None if stored.refreshed_at is None else self._clock() - stored.refreshed_at
+            if age is not None and 0 <= age < JUST_RENEWED:
+                raise await self._refused_again(account, stored, revoked)
         return _access(account, await self._refresh(account, stored, "unauthorized_recovery"))
 
     async def save_unsaved(self) -> None:
@@ -260,8 +267,24 @@ class Tokens:
             first = UNREACHED_BACKOFF if error.status is None else FIRST_BACKOFF
             retry_at = now + (error.retry_after or min(MAX_BACKOFF, first * 2 ** min(count - 1, 10)))
             message = f"the token of {account.name} could not be refreshed: {error}"
-        record = RefreshError(message, error.permanent, now, retry_at, count, token_hash)
-        logger.warning("%s", message)
+        return await self._noted(
+            account, RefreshError(message, error.permanent, now, retry_at, count, token_hash)
+        )
+
+    async def _refused_again(self, account: Account, held: Credentials, revoked: bool) -> AccountsError:
+        """What to raise when the backend refuses what a renewal has just brought."""
+        if not revoked or held.refresh is None:
+            return RefreshFailed(
+                f"the token of {account.name} is refused although it was just renewed: it is tried again later"
+            )
+        message = f"{account.name} has to log in again: the backend has ended its login: {LOGIN_AGAIN}"
+        return await self._noted(
+            account, RefreshError(message, True, self._clock(), None, 1, held.refresh.hash)
+        )
+
+    async def _noted(self, account: Account, record: RefreshError) -> AccountsError:
+        """Remembers why tokens cannot be had; returns what to raise."""
+        logger.warning("%s", record.message)
         try:
             await self._store.save_refresh_error(account.id, record)
         except AccountsError as trouble:

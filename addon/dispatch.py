@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 ACCOUNT_CAUSES = frozenset({Cause.LIMIT, Cause.LOGIN, Cause.ACCOUNT, Cause.MODEL})
 """Refusals that another account may not share, whatever their status."""
 
+REVOKED = frozenset({"token_invalidated", "token_revoked"})
+"""What the backend says of a token whose login it has ended."""
+
 NO_ACCOUNTS = (
     "No ChatGPT account is set up. Run `openai-auth login`, or `openai-auth import` with an auth.json, "
     "then send the request again."
@@ -136,10 +139,11 @@ class Dispatcher:
                 self.catalogue.announced(account, reply.headers.get("x-models-etag"))
                 outcome.stripped = tuple(repairs.stripped)
                 return outcome
-            if outcome.cause is Cause.LOGIN and not renewed:
+            if outcome.cause is Cause.LOGIN:
+                revoked = renewed and outcome.code in REVOKED
                 renewed = True
                 try:
-                    access = await self.pool.renew(account, access)
+                    access = await self.pool.renew(account, access, revoked=revoked)
                 except AccountsError as error:
                     return _without_token(account, error, outcome)
             elif not raised and await self._version_rises(call, account, outcome, headers["version"]):

@@ -45,6 +45,7 @@ class RotatingIssuer:
         self.reused: list[str] = []
         self.failures: list[tuple[int, dict[str, Any], dict[str, str]]] = []
         self.keep_refresh_token = False
+        self.life: float = LIFE
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = asyncio.Event()
@@ -85,7 +86,8 @@ class RotatingIssuer:
         if not self.keep_refresh_token:
             self.serials[account] = int(serial) + 1
         await self.gate.wait()
-        answer = {"access_token": jwt(account, self.now + LIFE, len(self.requests)), "expires_in": LIFE}
+        token = jwt(account, self.now + self.life, len(self.requests))
+        answer = {"access_token": token, "expires_in": self.life}
         if not self.keep_refresh_token:
             answer["refresh_token"] = f"rt|{account}|{self.serials[account]}"
         return web.json_response(answer)

@@ -130,6 +130,21 @@ async def test_a_dead_login_everywhere_says_how_to_log_in(tmp_path: Path) -> Non
         assert refusal.value.code == "login_required"
 
 
+async def test_a_login_that_is_refused_although_it_can_be_renewed_is_dead_after_one_renewal(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as here, here.client() as client:
+        here.main.refuse("unauthorized", "token_invalidated", times=None)
+        assert await served_by(here, client, stream=True) == ("work", "main=401, work=200")
+        asked = len(here.main.requests)
+        assert await served_by(here, client, stream=False) == ("work", None)
+        assert len(here.main.requests) == asked == 2
+        async with await Store.open(here.home, keyring=False) as store:
+            (main, _) = await store.accounts()
+            assert main.login_error
+            assert main.generation == 2
+
+
 async def test_without_accounts_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     async with world(tmp_path, accounts=False) as here, here.client() as client:
         with pytest.raises(openai.AuthenticationError, match="openai-auth login") as refusal:

@@ -17,7 +17,7 @@ from accounts.models import (
     Secret,
 )
 from accounts.store import Store
-from accounts.tokens import LEASE
+from accounts.tokens import JUST_RENEWED, LEASE
 from tests.rotating_issuer import LIFE, RotatingIssuer, jwt
 from tests.tokens_bench import MINUTE, Bench, stored
 
@@ -52,6 +52,7 @@ async def test_a_request_refreshes_when_five_minutes_are_left(bench: Bench, left
 
 async def test_a_refresh_says_why(bench: Bench) -> None:
     await bench.tokens.access(await bench.left(0))
+    bench.now += JUST_RENEWED
     await bench.tokens.renew(bench.account, Access((await stored(bench)).access, "acc-1"))
     assert [each["refresh_reason"] for each in bench.issuer.requests] == [
         "proactive_expiry",

@@ -19,7 +19,7 @@ from accounts.models import (
 )
 from accounts.oauth import OAuthError
 from accounts.store import Store
-from accounts.tokens import Tokens
+from accounts.tokens import JUST_RENEWED, Tokens
 from tests.rotating_issuer import LIFE, RotatingIssuer
 from tests.tokens_bench import MINUTE, Bench, stored
 
@@ -146,6 +146,41 @@ async def test_after_a_401_a_refresh_that_fails_is_an_error(bench: Bench) -> Non
     bench.issuer.failures = [(500, {}, {})]
     with pytest.raises(RefreshFailed):
         await bench.tokens.renew(bench.account, rejected)
+
+
+async def test_a_renewed_token_that_is_refused_too_is_renewed_again_after_a_minute(bench: Bench) -> None:
+    renewed = await bench.tokens.renew(bench.account, await bench.tokens.access(bench.account))
+    for tokens in (bench.tokens, bench.another_process()):
+        with pytest.raises(RefreshFailed, match="just renewed"):
+            await tokens.renew(bench.account, renewed)
+    assert len(bench.issuer.requests) == 1
+    assert (await bench.store.accounts())[0].login_error is None
+    bench.now += JUST_RENEWED
+    assert (await bench.tokens.renew(bench.account, renewed)).token != renewed.token
+
+
+async def test_a_renewed_token_that_is_revoked_is_the_end_of_the_login(bench: Bench) -> None:
+    renewed = await bench.tokens.renew(bench.account, await bench.tokens.access(bench.account))
+    with pytest.raises(LoginRequired, match="openai-auth login"):
+        await bench.tokens.renew(bench.account, renewed, revoked=True)
+    assert "log in again" in str((await bench.store.accounts())[0].login_error)
+    bench.now += 30 * 24 * 60 * MINUTE
+    with pytest.raises(LoginRequired):
+        await bench.another_process().access(bench.account)
+    assert len(bench.issuer.requests) == 1
+    assert (await bench.left(LIFE)).login_error is None
+
+
+async def test_a_revoked_token_that_is_not_fresh_is_renewed_first(bench: Bench) -> None:
+    stale = await bench.tokens.access(bench.account)
+    assert (await bench.tokens.renew(bench.account, stale, revoked=True)).token != stale.token
+
+
+async def test_a_token_that_lives_for_seconds_is_renewed_when_it_has_ended(bench: Bench) -> None:
+    bench.issuer.life = MINUTE / 2
+    renewed = await bench.tokens.renew(bench.account, await bench.tokens.access(bench.account))
+    bench.now = bench.issuer.now = bench.now + MINUTE / 2
+    assert (await bench.tokens.renew(bench.account, renewed)).token != renewed.token
 
 
 async def test_no_token_is_part_of_an_error(bench: Bench) -> None:
