@@ -13,6 +13,7 @@ class Answer(ABC):
         self.chunk = b""
         self.error: str | None = None
         self.upgraded = False
+        self.sign_of_life = b""
         self._ready = b""
         """Bytes that are due before anything is read."""
         self._over = False

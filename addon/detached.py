@@ -74,6 +74,7 @@ class Detached:
         self.chunk = b""
         self.error: str | None = None
         self.upgraded = False
+        self.sign_of_life = b""
         self.client = client
         self.input = input
         self.response_object: dict[str, Any] | None = None
@@ -120,6 +121,7 @@ class Detached:
         try:
             await self._exchange.open()
             self.response = self._exchange.response
+            self.sign_of_life = self._exchange.sign_of_life
             self._begun.set()
             await self._exchange.read()
             while chunk := self._exchange.chunk:

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 ACCOUNT_HEADER = "x-openai-auth-account"
 ATTEMPTS_HEADER = "x-openai-auth-attempts"
 DROPPED_HEADER = "x-openai-auth-dropped"
+COMMENT = b": keep-alive\n\n"
+"""A line of a stream that every client skips (openai-compat 1.9)."""
 
 
 class Exchange(Answer):
@@ -67,6 +69,8 @@ class Exchange(Answer):
             else:
                 self._ready = await self._whole(self._opened)
                 self._over = True
+            if self._output.stream and not self._opened.verbatim:  # whose chunks may end within an event
+                self.sign_of_life = COMMENT
             self._answer(200, self._success_headers(self._opened))
         except Unserved as unserved:
             self._refuse(unserved.failure, self._attempt_headers(unserved), final=unserved.final)

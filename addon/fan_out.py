@@ -47,6 +47,7 @@ class FanOut(Answer):
                     await self._only(exchange)
                     return
         self.response = self._head()
+        self.sign_of_life = self._exchanges[0].sign_of_life
         if not self._stream:
             try:
                 self._finish(self._join())

@@ -61,6 +61,12 @@ ORIGIN_FORM = "openai_auth_origin_form"
 BODY_LIMIT = 64 * 2**20
 """Bytes of a request body kept as they came; what comes after is let go and the client gets a 413."""
 
+LOOK_EVERY = 5.0
+"""Seconds between two looks for answers that are silent."""
+SILENT_LOOKS = 3
+"""Looks after which a silent answer gets a sign of life: after 10 to 15 seconds, before a reverse proxy or a client
+gives it up."""
+
 HTTP2_BUFFER = 256 * 2**10
 """Bytes mitmproxy may hold for an HTTP/2 client that stops reading, before the pump waits."""
 
@@ -76,6 +82,8 @@ class Exchange(Protocol):
     """Set when the answer cannot be ended properly: the client's connection is cut."""
     upgraded: bool
     """The answer is a 101: what follows are WebSocket frames."""
+    sign_of_life: bytes
+    """What a client that waits for the next chunk may get meanwhile; b"": nothing."""
 
     async def open(self) -> None: ...
     async def read(self) -> None: ...
@@ -91,6 +99,11 @@ class Pumped(events.Event):
     """From the pump: the exchange has the next thing for its server."""
 
     server: "VirtualServer"
+
+
+@dataclass
+class Silent(Pumped):
+    """From the pump: the exchange has had nothing for a while."""
 
 
 class VirtualServer(HttpConnection):
@@ -112,11 +125,18 @@ class VirtualServer(HttpConnection):
         self.layer: layer.Layer
         """The HTTP layer that has this server among its connections."""
         self.room = asyncio.Event()
+        self.waiting = False
+        """The pump waits for the exchange, not for the client."""
+        self.looks = 0
+        """Looks since the exchange last had something."""
         self.answered = False
         self.finished = False
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, Pumped):
+        if isinstance(event, Silent):
+            if self.waiting and not self.finished:
+                yield ReceiveHttp(ResponseData(self.stream_id, self.exchange.sign_of_life))
+        elif isinstance(event, Pumped):
             yield from self.forward()
         elif isinstance(event, RequestData):
             if self.exchange.upgraded:
@@ -239,6 +259,8 @@ class VirtualServers:
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}  # by flow id, until its connection is made
         self.servers: set[VirtualServer] = set()
+        self.signs: set[asyncio.Task[None]] = set()
+        self.looking: asyncio.TimerHandle | None = None
 
     def claim(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Let `exchange` answer `flow`. To be called in the flow's `request` hook."""
@@ -267,6 +289,8 @@ class VirtualServers:
         """The request is complete: begin to pump, once the layers are done with this event."""
         self.servers.add(server)
         loop = asyncio.get_running_loop()
+        if self.looking is None:
+            self.looking = loop.call_later(LOOK_EVERY, self.look)
         server.pump = asyncio.Task(self.pump(server), loop=loop, name=f"exchange {server.stream_id}")
 
     async def pump(self, server: VirtualServer) -> None:
@@ -280,7 +304,10 @@ class VirtualServers:
             await exchange.open()
             await handler.server_event(event)
             while not server.finished:
+                server.looks = 0
+                server.waiting = True
                 await exchange.read()
+                server.waiting = False
                 await handler.server_event(event)
                 if exchange.chunk:
                     await handler.drain_writers()
@@ -294,3 +321,20 @@ class VirtualServers:
         finally:
             self.servers.discard(server)
             server.finish()
+
+    def look(self) -> None:
+        """Send signs of life where an exchange is silent; one timer for all, as long as there are any."""
+        self.looking = None
+        for server in self.servers:
+            if not (server.waiting and server.exchange.sign_of_life):
+                continue
+            server.looks += 1
+            if server.looks >= SILENT_LOOKS:
+                server.looks = 0
+                handler = ctx.master.addons.get("proxyserver").connections.get(server.context.client.id)
+                if handler:
+                    sign = asyncio.create_task(handler.server_event(Silent(server)))
+                    self.signs.add(sign)
+                    sign.add_done_callback(self.signs.discard)
+        if self.servers:
+            self.looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self.look)

@@ -11,11 +11,13 @@ from addon.call import Call, Opened
 from addon.dispatch import Dispatcher
 from addon.exchange import Exchange
 from addon.protocol import sse
+from addon.protocol.aggregate import ResponsesObject
 from addon.protocol.asked import Asked
 from addon.protocol.images import ImageObject
 from addon.protocol.output import Output
 from addon.protocol.repair import ResponsesStream
 
+ASKED = Asked("responses", True, "gpt-5.5")
 EVENTS: list[dict[str, Any]] = [
     {"type": "response.created", "response": {"id": "resp_1", "object": "response", "output": []}},
     {
@@ -64,7 +66,6 @@ def exchange(
     output: Output | None = None,
     completed: Callable[..., None] = lambda *_: None,
 ) -> Exchange:
-    asked = Asked("responses", True, "gpt-5.5")
     opened = Opened(
         Account(id="1", label=None, type="oauth", account_id="a"),
         cast(Any, reply),
@@ -77,10 +78,10 @@ def exchange(
 
     dispatcher = types.SimpleNamespace(open=begin, completed=completed, interrupted=lambda *_: None)
     call = types.SimpleNamespace(
-        shaped=types.SimpleNamespace(asked=asked, dropped=()), manner="streaming", speaks_codex=False
+        shaped=types.SimpleNamespace(asked=ASKED, dropped=()), manner="streaming", speaks_codex=False
     )
     return Exchange(
-        cast(Dispatcher, dispatcher), cast(Call, call), output or ResponsesStream(asked), http2=http2
+        cast(Dispatcher, dispatcher), cast(Call, call), output or ResponsesStream(ASKED), http2=http2
     )
 
 
@@ -101,6 +102,15 @@ async def test_a_stream_that_is_complete_at_once_is_still_sent_as_a_stream() -> 
     assert one.response
     assert "content-length" not in one.response.headers
     assert one.response.headers["transfer-encoding"] == "chunked"
+
+
+async def test_a_stream_may_be_given_a_comment_while_it_is_silent_and_an_object_nothing() -> None:
+    stream, whole = exchange(EVENTS, Reply()), exchange(EVENTS, Reply(), output=ResponsesObject(ASKED))
+    await run(stream)
+    await run(whole)
+    assert sse.Decoder().feed(stream.sign_of_life) == []
+    assert stream.sign_of_life.endswith(b"\n\n")
+    assert whole.sign_of_life == b""
 
 
 async def test_a_stream_over_http2_has_no_framing_header() -> None:

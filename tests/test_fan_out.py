@@ -25,6 +25,7 @@ class Script:
         self.response: http.Response | None = None
         self.chunk = b""
         self.broken = False
+        self.sign_of_life = b""
         self.closed = False
         self.reads = 0
         self.steps = asyncio.Semaphore(0)

@@ -15,7 +15,7 @@ import h2.events
 import pytest
 from mitmproxy import http
 
-from addon.virtual_server import CLAIMED, VirtualServer, VirtualServers
+from addon.virtual_server import CLAIMED, SILENT_LOOKS, VirtualServer, VirtualServers
 from tests.mitmproxy_in_process import mitmproxy
 
 MIB = 2**20
@@ -31,6 +31,7 @@ class Script:
         self.chunk = b""
         self.error: str | None = None
         self.upgraded = False
+        self.sign_of_life = b""
         self.closed = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.given = 0
@@ -139,6 +140,55 @@ async def test_a_chunk_arrives_before_the_next_one_exists(confdir: Path) -> None
         client.get(proxy.url) as answer,
     ):
         assert await answer.content.readany() == b"data: first\n\n"
+
+
+async def test_a_silent_stream_shows_a_sign_of_life_between_its_chunks(confdir: Path) -> None:
+    news = asyncio.Queue[bytes]()
+
+    async def slow() -> AsyncIterator[bytes]:
+        while chunk := await news.get():
+            yield chunk
+
+    async with (
+        seam(confdir, slow) as proxy,
+        aiohttp.ClientSession() as client,
+        client.get(proxy.url) as answer,
+    ):
+
+        def look(times: int) -> None:
+            for _ in range(times):
+                proxy.servers.look()
+
+        exchange = proxy.claims.exchanges[0]
+        look(SILENT_LOOKS)  # nothing, as long as the exchange has none to give
+        exchange.sign_of_life = b": alive\n\n"
+        look(SILENT_LOOKS - 1)
+        news.put_nowait(b"data: first\n\n")
+        assert await answer.content.readany() == b"data: first\n\n"
+        [server] = proxy.servers.servers
+        while not server.waiting or server.looks:
+            await asyncio.sleep(0)
+        look(SILENT_LOOKS - 1)  # the chunk was a sign of life too
+        look(1)
+        assert await answer.content.readany() == b": alive\n\n"
+        news.put_nowait(b"data: last\n\n")
+        news.put_nowait(b"")
+        assert await answer.read() == b"data: last\n\n"
+
+
+async def test_a_client_that_does_not_read_is_sent_no_signs_of_life(confdir: Path) -> None:
+    async with seam(confdir, endless) as proxy:
+        reader, writer = await request(proxy.port, limit=MIB)
+        await reader.readuntil(b"\r\n\r\n")
+        exchange = proxy.claims.exchanges[0]
+        given = await settled(lambda: exchange.given)
+        exchange.sign_of_life = b"x"
+        for _ in range(SILENT_LOOKS):
+            proxy.servers.look()
+        assert not proxy.servers.signs
+        assert await settled(lambda: exchange.given) == given
+        writer.close()
+        await exchange.closed.wait()
 
 
 async def test_a_client_that_leaves_ends_the_exchange_at_once(confdir: Path) -> None:
