@@ -299,7 +299,10 @@ class TestConfig:
 
     def test_set_says_what_a_running_proxy_does_not_follow(self) -> None:
         said = ok("config", "set", "idleTimeout", "60", "webSearch", "off").splitlines()
-        assert said == ["idleTimeout = 60 (a running proxy reads it when it starts again)", "webSearch = false"]
+        assert said == [
+            "idleTimeout = 60 (a running proxy reads it when it starts again)",
+            "webSearch = false",
+        ]
 
     def test_set_several_and_unset(self) -> None:
         ok("config", "set", "cachekeep.startHour", "22", "cachekeep.endHour", "6")
