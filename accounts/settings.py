@@ -210,6 +210,9 @@ class Settings(BaseSettings):
     expose_reasoning: Flag = Field(
         default=True, description="show summaries of reasoning to Chat Completions clients"
     )
+    speaker_names: Flag = Field(
+        default=False, description="put the name of a chat message in front of its text; else it is dropped"
+    )
     store_responses: Flag = Field(
         default=True, description="keep answers for previous_response_id and GET /v1/responses/{id}"
     )

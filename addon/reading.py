@@ -165,6 +165,7 @@ class Reader:
             n_policy=settings.n_policy,
             stop_policy=settings.stop_policy,
             expose_reasoning=settings.expose_reasoning,
+            speaker_names=settings.speaker_names,
             strict_params=settings.strict_params,
         )
 
