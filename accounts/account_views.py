@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from accounts import quota as quotas_of
-from accounts.models import Account, Mark, Quota, Window
+from accounts.models import Account, Mark, Marks, Quota, Window
+from accounts.quota import active_mark, exhausted_until
 
 State = Literal["ok", "limited", "login_required", "disabled"]
 
@@ -24,9 +24,9 @@ def iso(moment: float | None) -> str | None:
 
 
 def limited_until(quota: Quota | None, mark: Mark | None, now: float) -> float | None:
-    """When an account that is limited may serve again (epoch seconds); None if it may now."""
-    marked = mark.until if mark and mark.until > now else None
-    return max(filter(None, (marked, quotas_of.exhausted_until(quota, now))), default=None)
+    """When an account that is limited may serve again (epoch seconds); None if it may now. `mark` is an active one."""
+    ends = mark.until if mark else None, exhausted_until(quota, now)
+    return max(filter(None, ends), default=None)
 
 
 def state(account: Account, until: float | None) -> State:
@@ -84,21 +84,27 @@ def window_row(window: Window) -> dict[str, Any]:
 
 
 def account_rows(
-    accounts: list[Account], quotas: Mapping[str, Quota], marks: Mapping[str, Mark], now: float
+    accounts: list[Account], quotas: Mapping[str, Quota], marks: Marks, now: float
 ) -> list[dict[str, Any]]:
     """`list --json`, in routing order."""
-    return [account_row(each, quotas.get(each.id), marks.get(each.id), now) for each in accounts]
+    return [
+        account_row(each, known := quotas.get(each.id), active_mark(marks, each.id, known, now), now)
+        for each in accounts
+    ]
 
 
 def quota_rows(
     accounts: list[Account],
     quotas: Mapping[str, Quota],
-    marks: Mapping[str, Mark],
+    marks: Marks,
     now: float,
     errors: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """`quota --json`, in routing order; `errors` by account id."""
     why = errors or {}
     return [
-        quota_row(each, quotas.get(each.id), marks.get(each.id), now, why.get(each.id)) for each in accounts
+        quota_row(
+            each, known := quotas.get(each.id), active_mark(marks, each.id, known, now), now, why.get(each.id)
+        )
+        for each in accounts
     ]

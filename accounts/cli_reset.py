@@ -25,8 +25,9 @@ from accounts.console import (
     say,
     settings_file,
 )
-from accounts.models import Account, AccountsError
+from accounts.models import Account, AccountsError, Mark
 from accounts.online import Online, connect, keep
+from accounts.quota import active_mark
 from accounts.reset_credits import Eligibility
 from accounts.store import Store
 
@@ -52,7 +53,7 @@ async def reset(
 
 
 async def _list(store: Store, online: Online, as_json: bool) -> None:
-    marks = await store.marks()
+    marks = await _active_marks(store)
     accounts = [each for each in await store.accounts() if each.type == "oauth"]
 
     async def ask(each: Account) -> Eligibility | AccountsError:
@@ -91,10 +92,19 @@ async def _list(store: Store, online: Online, as_json: bool) -> None:
     print_table(("ACCOUNT", "CREDITS", "CAN BE RESET"), rows)
 
 
+async def _active_marks(store: Store) -> dict[str, Mark]:
+    """By account id, for those whose own limit is used up by a refusal's word."""
+    marks, quotas, now = await store.marks(), await store.quotas(), time.time()
+    found = {
+        each.id: active_mark(marks, each.id, quotas.get(each.id), now) for each in await store.accounts()
+    }
+    return {id: mark for id, mark in found.items() if mark}
+
+
 async def _spend(store: Store, online: Online, account: Account, yes: bool) -> None:
     if account.type == "api_key":
         fail(f"{account.name} is an API key; only ChatGPT subscriptions have reset credits")
-    mark = (await store.marks()).get(account.id)
+    mark = (await _active_marks(store)).get(account.id)
     record = await online.records.load(account.account_id or "")
     attempt = record.attempt if record else None
     now = time.time()

@@ -25,6 +25,7 @@ from accounts import account_views, key, pacing, paths
 from accounts.database import FILE as STORE_FILE
 from accounts.models import Account, AccountsError, KeyUnavailable
 from accounts.online import DISTRIBUTION
+from accounts.quota import active_mark
 from accounts.settings import Settings
 from accounts.settings_file import SettingsFile
 from accounts.settings_sources import SettingsError
@@ -160,7 +161,8 @@ async def accounts(opened: Store) -> tuple[list[Account], list[Finding]]:
             findings.append(ok(name, "an API key, for when no subscription can serve; it is not tried here"))
         else:
             worth_trying.append(account)
-            until = account_views.limited_until(quotas.get(account.id), marks.get(account.id), now)
+            known = quotas.get(account.id)
+            until = account_views.limited_until(known, active_mark(marks, account.id, known, now), now)
             if until is not None:
                 rest = pacing.countdown(until - now)
                 findings.append(

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from accounts import killswitch, pacing
 from accounts.killswitch import Killswitch, Thresholds
-from accounts.models import Account, Mark, Quota
-from accounts.quota import exhausted_windows, past_reset, windows_for
+from accounts.models import Account, Marks, Quota
+from accounts.quota import active_mark, exhausted_windows, past_reset, windows_for
 
 if TYPE_CHECKING:
     from accounts.settings import Settings
@@ -136,7 +136,7 @@ def judge(
     roster: list[Account],
     account: Account,
     quotas: Mapping[str, Quota],
-    marks: Mapping[str, Mark],
+    marks: Marks,
     request: Request,
     now: float,
 ) -> Judged:
@@ -145,8 +145,7 @@ def judge(
     verdicts = _whatever_the_quota(roster, account, request)
     if account.type == "oauth":
         verdicts += _by_threshold(policy, account, quota, request.model, now)
-    mark = marks.get(account.id)
-    if mark is not None and mark.until > now:
+    if mark := active_mark(marks, account.id, quota, now, request.model):
         detail = f"{account.name} is limited: {mark.reason} (ends in {pacing.countdown(mark.until - now)})"
         verdicts.append(Obstacle(Reason.MARKED, detail, mark.until))
     verdicts.sort(key=lambda obstacle: _ORDER[obstacle.reason])

@@ -13,6 +13,7 @@ Times are epoch seconds (float), percentages are *used* percent from 0 to 100, u
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -149,10 +150,17 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A refusal's word that the account is limited until a moment; active while now < until."""
+    """A refusal's word that a limit of the account is used up until a moment; `quota.holds` says how long it counts."""
 
     until: float
     reason: str
+    seen_at: float
+    limit: str = DEFAULT_LIMIT
+    """The plan's own, or a model's as `quota.limit_for` calls it."""
+
+
+type Marks = Mapping[tuple[str, str], Mark]
+"""By our account id and limit; past and disproved ones may be among them."""
 
 
 @dataclass(frozen=True, slots=True)

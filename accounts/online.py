@@ -1,7 +1,7 @@
 """What a command needs to speak to the backend: one HTTP session, tokens, usage polls, reset credits.
 
 The one idea: the same parts that a running proxy uses, put together for the length of one command over the
-open store. The rule that must not be broken: what is learned here (numbers, lifted marks, renewed tokens) goes
+open store. The rule that must not be broken: what is learned here (numbers, renewed tokens) goes
 into the store before it is shown, so that every process sees it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +18,7 @@ from importlib.metadata import version
 import aiohttp
 import certifi
 
-from accounts import quota
-from accounts.models import Account, Mark, Quota
+from accounts.models import Account, Quota
 from accounts.oauth import Issuer
 from accounts.quota_records import Observations
 from accounts.reset_credits import ResetCredits
@@ -61,9 +60,8 @@ async def connect(store: Store, settings: Settings) -> AsyncIterator[Online]:
 
 
 async def keep(store: Store, account: Account, numbers: Quota) -> None:
-    """Stores a fresh snapshot; one that shows no used-up window lifts the account's mark."""
-    marks: Mapping[str, Mark | None] = {account.id: None} if quota.lifts_mark(numbers) else {}
-    await store.observe(Observations(quotas={account.id: numbers}, marks=marks))
+    """Stores a fresh snapshot."""
+    await store.observe(Observations(quotas={account.id: numbers}))
 
 
 def session(settings: Settings) -> aiohttp.ClientSession:

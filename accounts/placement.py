@@ -50,6 +50,11 @@ class Pin:
     quota_seen_at: float | None
     """The stamp of the snapshot that its last request was placed by."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the conversation was on this account before its last request."""
+        return self.last_seen_at > self.assigned_at
+
 
 class Standing(NamedTuple):
     """What placement knows of one account: which group it belongs to, and what decides within the group."""
@@ -89,7 +94,7 @@ def renew(pin: Pin | None, account: Account, quota: Quota | None, body_bytes: in
         account.id,
         account.account_id or pin.account_id,
         pin.assigned_at,
-        max(now, pin.last_seen_at),
+        now,
         max(body_bytes, pin.input_bytes),
         seen_at,
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from accounts import placement, quota, routing
-from accounts.models import Access, Account, AccountsError, LoginRequired, Mark, NoSuchAccount, Quota
+from accounts.models import Access, Account, AccountsError, LoginRequired, Mark, Marks, NoSuchAccount, Quota
 from accounts.placement import Pin
 from accounts.quota_records import Observations
 from accounts.store import Store
@@ -43,12 +43,17 @@ class _Notes:
     """What was observed since the last write, by account id (pins: by session)."""
 
     quotas: dict[str, Quota] = field(default_factory=dict)
-    marks: dict[str, Mark | None] = field(default_factory=dict)
+    marks: dict[tuple[str, str], Mark] = field(default_factory=dict)
     used: dict[str, float] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
+    touched: dict[str, Pin] = field(default_factory=dict)
 
     def observations(self) -> Observations:
-        return Observations(self.quotas, self.marks, self.used, self.pins)
+        return Observations(self.quotas, self.marks, self.used, self.pins, self.touched)
+
+    def pin(self, session: str, pin: Pin) -> None:
+        where = self.touched if pin.goes_on and session not in self.pins else self.pins
+        where[session] = pin
 
     def before(self, later: _Notes) -> None:
         """Takes in what was noted after these, as when these could not be written."""
@@ -56,6 +61,9 @@ class _Notes:
             self.quotas[id] = quota.merge(self.quotas.get(id), numbers)
         self.marks |= later.marks
         self.used |= later.used
+        for session, pin in later.touched.items():
+            where = self.pins if session in self.pins else self.touched
+            where[session] = pin
         self.pins |= later.pins
 
 
@@ -72,10 +80,10 @@ class AccountPool:
         self._store = store
         self._tokens = tokens
         self._policy = policy
-        self._clock = clock
+        self.clock = clock
         self._accounts: tuple[Account, ...] = ()
         self._quotas: dict[str, Quota] = {}
-        self._marks: dict[str, Mark] = {}
+        self._marks: dict[tuple[str, str], Mark] = {}
         self._pins: dict[str, Pin] = {}
         self._inflight: dict[str, int] = {}
         self._notes = _Notes()
@@ -96,8 +104,8 @@ class AccountPool:
         return self._quotas
 
     @property
-    def marks(self) -> Mapping[str, Mark]:
-        """Limits that refusals told of, by account id; past ones may be among them."""
+    def marks(self) -> Marks:
+        """Limits that refusals told of."""
         return self._marks
 
     @property
@@ -132,7 +140,7 @@ class AccountPool:
 
     def decide(self, request: routing.Request) -> routing.Decision:
         """Who is to serve this request; see `routing.decide`."""
-        now = self._clock()
+        now = self.clock()
         return routing.decide(
             self._policy(), self._accounts, self._quotas, self._marks, self._pins, request, now
         )
@@ -164,34 +172,37 @@ class AccountPool:
             )
 
     def saw_quota(self, account: Account, numbers: Quota) -> None:
-        """Numbers that came with an answer for `account`. Call it before `mark` for the same answer.
+        """Numbers that came with an answer for `account`; those of another ChatGPT account are dropped.
 
-        A snapshot that shows no used-up window lifts the account's mark. Numbers of another ChatGPT account
-        are dropped.
+        Call it before `mark` for the same answer: numbers that come later are a newer word.
         """
         if numbers.account_id and account.account_id and numbers.account_id != account.account_id:
             return
         id = account.id
         self._quotas[id] = quota.merge(self._quotas.get(id), numbers)
         self._notes.quotas[id] = quota.merge(self._notes.quotas.get(id), numbers)
-        if id in self._marks and quota.lifts_mark(numbers):
-            del self._marks[id]
-            self._notes.marks[id] = None
 
     def mark(self, account: Account, mark: Mark) -> None:
-        """Keeps an account out until the mark's end; an existing mark that ends later stays."""
-        known = self._marks.get(account.id)
-        if known is None or known.until <= mark.until:
-            self._marks[account.id] = mark
-            self._notes.marks[account.id] = mark
+        """Keeps requests that count against the mark's limit from an account; one that holds and ends later stays."""
+        key = account.id, mark.limit
+        known = self._marks.get(key)
+        if known and quota.holds(known, self._quotas.get(account.id), self.clock()):
+            mark = replace(max(mark, known, key=lambda each: each.until), seen_at=mark.seen_at)
+        self._marks[key] = self._notes.marks[key] = mark
+
+    def active_mark(self, account: Account) -> Mark | None:
+        """What says that the account's own limit is used up."""
+        return quota.active_mark(self._marks, account.id, self._quotas.get(account.id), self.clock())
 
     def served(self, account: Account, session: str | None = None, pin: Pin | None = None) -> None:
         """The account began to answer; `pin` is its candidate's, `session` the request's (hashed key)."""
-        now = self._clock()
+        now = self.clock()
         self._notes.used[account.id] = now
-        if session is not None and pin is not None:
+        if session is None or pin is None:
+            return
+        if session in self._pins or not pin.goes_on:  # else it was forgotten since the account was chosen
+            self._notes.pin(session, pin)
             self._pins = placement.prune({**self._pins, session: pin}, now, keep=session)
-            self._notes.pins[session] = pin
 
     @contextlib.contextmanager
     def running(self, account: Account, body_bytes: int) -> Iterator[None]:
@@ -237,13 +248,11 @@ class AccountPool:
         notes = self._notes
         for id, numbers in notes.quotas.items():
             quotas[id] = quota.merge(quotas.get(id), numbers)
-        for id, mark in notes.marks.items():
-            if mark is None:
-                marks.pop(id, None)
-            elif id not in marks or marks[id].until <= mark.until:
-                marks[id] = mark
+        for key, mark in notes.marks.items():
+            marks[key] = max(mark, marks.get(key, mark), key=lambda each: each.seen_at)
+        touched = {session: pin for session, pin in notes.touched.items() if session in pins}
         self._accounts, self._quotas, self._marks = accounts, quotas, marks
-        self._pins = placement.prune(pins | notes.pins, self._clock())
+        self._pins = placement.prune(pins | touched | notes.pins, self.clock())
         self._version = version
 
     async def refresh_ahead(self) -> None:
@@ -251,7 +260,7 @@ class AccountPool:
 
         One at a time, so that it never competes with requests. `Tokens` notes a failure; it ends nothing.
         """
-        now = self._clock()
+        now = self.clock()
         if now < self._refresh_at:
             return
         self._refresh_at = now + REFRESH_EVERY + self._spread

@@ -8,33 +8,42 @@ account are never mixed with those of another.
 
 A model with a limit of its own (`GPT-5.3-Codex-Spark`) is metered by that limit and not by the plan's;
 every other model by the plan's own windows. `windows_for` makes that choice, and everything that judges an
-account goes through it.
+account goes through it. A refusal marks one limit (`holds`), and no number is taken away for it: whether a mark
+or a number is the newer word is asked each time, so nothing has to be deleted in the right order.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from accounts.models import DEFAULT_LIMIT, Quota, Window
+from accounts.models import DEFAULT_LIMIT, Mark, Marks, Quota, Window
 from accounts.quota_sources import EVENT_TYPE, from_frame, from_headers, from_usage
 
 __all__ = [
     "DEFAULT_MARK_SECONDS",
     "EVENT_TYPE",
+    "SKEW",
+    "active_mark",
     "exhausted_until",
     "exhausted_windows",
     "from_frame",
     "from_headers",
     "from_usage",
-    "lifts_mark",
+    "holds",
+    "limit_for",
     "mark_until",
     "merge",
     "past_reset",
+    "refused_limit",
     "windows_for",
+    "windows_of",
 ]
 
 DEFAULT_MARK_SECONDS = 60.0
 """How long a limit signal holds that names no reset (the model project's value)."""
+SKEW = 60.0
+"""A stamp that lies further ahead (seconds) was made while the clock was wrong: it tells nothing."""
 
 _WORD = re.compile(r"[^a-z0-9]+")
 
@@ -91,6 +100,16 @@ def windows_for(quota: Quota | None, model: str | None = None) -> tuple[Window, 
     return tuple(window for window in quota.windows if window.limit_id == DEFAULT_LIMIT)
 
 
+def limit_for(quota: Quota | None, model: str | None = None) -> str:
+    """The limit that a request for this model counts against."""
+    return next(map(_limit, windows_for(quota, model)), DEFAULT_LIMIT)
+
+
+def windows_of(quota: Quota | None, limit: str) -> tuple[Window, ...]:
+    """The windows of one limit, as `limit_for` calls it."""
+    return tuple(window for window in (quota.windows if quota else ()) if _limit(window) == limit)
+
+
 def past_reset(window: Window, now: float) -> bool:
     """Whether the number is from before the window's reset, and so says nothing about now."""
     return window.resets_at is not None and window.resets_at <= now
@@ -109,39 +128,63 @@ def exhausted_windows(
     quota: Quota | None, now: float, model: str | None = None
 ) -> list[tuple[Window, float]]:
     """The used-up windows that count for this model, each with its future reset (epoch seconds)."""
-    return [
-        (window, window.resets_at)
-        for window in windows_for(quota, model)
-        if window.used_percent >= 100 and window.resets_at is not None and window.resets_at > now
-    ]
+    return _used_up(windows_for(quota, model), now)
 
 
-def lifts_mark(quota: Quota) -> bool:
-    """Whether a snapshot disproves a mark: it has windows, and none of the plan's is used up."""
-    own = windows_for(quota)
-    return bool(own) and all(window.used_percent < 100 for window in own)
+def holds(mark: Mark, quota: Quota | None, now: float) -> bool:
+    """Whether a mark still counts: its end lies ahead, and no number of its limit seen since shows room."""
+    since = [each for each in windows_of(quota, mark.limit) if each.seen_at > mark.seen_at]
+    disproved = bool(since) and all(window.used_percent < 100 for window in since)
+    return mark.until > now and mark.seen_at <= now + SKEW and not disproved
 
 
-def mark_until(now: float, *, reset: float | None, label: str | None, quota: Quota | None) -> float:
-    """How long a limit signal holds (epoch seconds).
+def active_mark(
+    marks: Marks, account: str, quota: Quota | None, now: float, model: str | None = None
+) -> Mark | None:
+    """What keeps an account (our id) from serving this model by a refusal's word, if anything."""
+    mark = marks.get((account, limit_for(quota, model)))
+    return mark if mark is not None and holds(mark, quota, now) else None
+
+
+def refused_limit(quota: Quota | None, model: str, named: str | None) -> str:
+    """The limit that a refusal is about.
+
+    `named` is what `x-codex-active-limit` says: the id of a limit, or a word of the backend's own (`premium`) that
+    no window is known by. Then it is the model's own limit if that is used up, else the plan's.
+    """
+    for window in quota.windows if quota and named else ():
+        if _slug(named or "") in (_slug(window.limit_id), _slug(window.limit_name or "")):
+            return _limit(window)
+    used_up = any(window.used_percent >= 100 for window in windows_for(quota, model))
+    return limit_for(quota, model) if used_up else DEFAULT_LIMIT
+
+
+def mark_until(now: float, *, reset: float | None, label: str | None, windows: Sequence[Window]) -> float:
+    """How long a limit signal holds (epoch seconds); `windows` are those of the limit it is about.
 
     `reset` is the signal's own, and wins when it lies ahead. A signal that names a slot (`primary`,
-    `secondary`) borrows the reset of that window: the one that is used up, else the shortest or longest of
-    the plan. Everything else holds for a minute; the reset of a window that was not named is never
-    borrowed.
+    `secondary`) borrows the reset of that window: the one that is used up, else the shortest or longest.
+    Everything else holds for a minute; the reset of a window that was not named is never borrowed.
     """
     if reset is not None and reset > now:
         return reset
-    if quota is not None and label in ("primary", "secondary"):
-        used_up = exhausted_until(quota, now)
-        if used_up is not None:
-            return used_up
-        known = sorted((window for window in windows_for(quota) if window.minutes), key=_order)
+    if label in ("primary", "secondary"):
+        if used_up := _used_up(windows, now):
+            return max(reset for _, reset in used_up)
+        known = sorted((window for window in windows if window.minutes), key=_order)
         if known:
             named = known[0] if label == "primary" else known[-1]
             if named.resets_at is not None and named.resets_at > now:
                 return named.resets_at
     return now + DEFAULT_MARK_SECONDS
+
+
+def _used_up(windows: Sequence[Window], now: float) -> list[tuple[Window, float]]:
+    return [
+        (window, window.resets_at)
+        for window in windows
+        if window.used_percent >= 100 and window.resets_at is not None and window.resets_at > now
+    ]
 
 
 def _retires(speaker: Quota, window: Window) -> bool:

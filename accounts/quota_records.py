@@ -1,10 +1,11 @@
 """What was observed about accounts, in the store: quota snapshots, marks, last use, and who serves whom.
 
-The one idea: observations arrive from several processes in any order, so they are merged and never replaced:
-quota window by window by its time, a mark by the later end, a last use and a pin by the later moment.
+The one idea: observations arrive from several processes in any order, some of them late, so they are merged and
+never replaced: quota window by window by its time, a mark, a last use and a pin by the later moment. What was
+stamped by a clock that ran ahead counts as never seen.
 
 The rule that must not be broken: an observation is never worth failing for. One about an account that was
-removed meanwhile is dropped.
+removed meanwhile is dropped, and so is news of a conversation that was forgotten.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import Any
 import orjson
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts import quota as quota_rules
 from accounts import schema
 from accounts.database import Database, shielded
-from accounts.models import Credits, Mark, Quota, Window
+from accounts.models import DEFAULT_LIMIT, Credits, Mark, Marks, Quota, Window
 from accounts.placement import MAX_PINS, Pin
+from accounts.quota import SKEW
 
 _q = schema.quotas
 _m = schema.marks
@@ -34,15 +37,17 @@ class Observations:
     """What is to be stored at once, each by the account's id."""
 
     quotas: Mapping[str, Quota] = field(default_factory=dict)
-    marks: Mapping[str, Mark | None] = field(default_factory=dict)
-    """None: the mark is disproved."""
+    marks: Marks = field(default_factory=dict)
+    """By account id and limit."""
     used: Mapping[str, float] = field(default_factory=dict)
     """When the account last served."""
     pins: Mapping[str, Pin] = field(default_factory=dict)
-    """The account that serves a conversation, by hashed session key."""
+    """The account that serves a conversation from now on, by hashed session key."""
+    touched: Mapping[str, Pin] = field(default_factory=dict)
+    """The same, of conversations that went on where they were; one that was forgotten meanwhile stays so."""
 
     def __bool__(self) -> bool:
-        return bool(self.quotas or self.marks or self.used or self.pins)
+        return bool(self.quotas or self.marks or self.used or self.pins or self.touched)
 
 
 class QuotaRecords(Database):
@@ -51,34 +56,42 @@ class QuotaRecords(Database):
     @shielded
     async def observe(self, seen: Observations) -> None:
         """Merges observations into the store, in one commit."""
+        now = self.clock()
         async with self.writing() as connection:
             known = set((await connection.scalars(select(_a.c.id))).all())
             for id, quota in seen.quotas.items():
                 if id not in known:
                     continue
-                old = await connection.scalar(select(_q.c.snapshot).where(_q.c.account == id))
-                merged = quota_rules.merge(_decoded(old) if old is not None else None, quota)
+                merged = quota_rules.merge((await _quotas(connection, now, id)).get(id), quota)
                 values = {"seen_at": merged.seen_at, "snapshot": _encoded(merged)}
                 await connection.execute(
                     insert(_q)
                     .values(account=id, **values)
                     .on_conflict_do_update(index_elements=["account"], set_=values)
                 )
-            for id, mark in seen.marks.items():
-                if mark is None:
-                    await connection.execute(delete(_m).where(_m.c.account == id))
-                elif id in known:
-                    row = insert(_m).values(account=id, until=mark.until, reason=mark.reason)
+            if seen.marks:
+                await connection.execute(delete(_m).where(_m.c.seen_at > now + SKEW))
+            for (id, _), mark in seen.marks.items():
+                if id in known:
+                    values = asdict(mark)
                     await connection.execute(
-                        row.on_conflict_do_update(
-                            index_elements=["account"],
-                            set_={"until": row.excluded.until, "reason": row.excluded.reason},
-                            where=_m.c.until <= row.excluded.until,
+                        insert(_m)
+                        .values(account=id, **values)
+                        .on_conflict_do_update(
+                            index_elements=["account", "limit"],
+                            set_=values,
+                            where=_m.c.seen_at <= mark.seen_at,
                         )
                     )
             for id, moment in seen.used.items():
                 later = func.max(func.coalesce(_a.c.last_used_at, 0.0), moment)
                 await connection.execute(update(_a).where(_a.c.id == id).values(last_used_at=later))
+            if seen.pins or seen.touched:
+                await connection.execute(delete(_p).where(_p.c.last_seen_at > now + SKEW))
+            for session, pin in seen.touched.items():
+                older = (_p.c.session == session) & (_p.c.last_seen_at <= pin.last_seen_at)
+                if pin.account in known:
+                    await connection.execute(update(_p).where(older).values(asdict(pin)))
             for session, pin in seen.pins.items():
                 if pin.account in known:
                     values = asdict(pin)
@@ -95,17 +108,11 @@ class QuotaRecords(Database):
                 newest = select(_p.c.session).order_by(_p.c.last_seen_at.desc()).limit(MAX_PINS)
                 await connection.execute(delete(_p).where(_p.c.session.not_in(newest)))
 
-    async def save_quota(self, id: str, quota: Quota) -> None:
-        """Merges one snapshot."""
-        await self.observe(Observations(quotas={id: quota}))
-
-    async def save_mark(self, id: str, mark: Mark) -> None:
-        """Marks an account as limited; an existing mark that ends later stays."""
-        await self.observe(Observations(marks={id: mark}))
-
+    @shielded
     async def clear_mark(self, id: str) -> None:
-        """The account is not limited any more."""
-        await self.observe(Observations(marks={id: None}))
+        """The account's own limit was reset."""
+        async with self.writing() as connection:
+            await connection.execute(delete(_m).where(_m.c.account == id, _m.c.limit == DEFAULT_LIMIT))
 
     @shielded
     async def unpin(self, session: str | None = None) -> int:
@@ -118,7 +125,8 @@ class QuotaRecords(Database):
     async def pins(self) -> dict[str, Pin]:
         """Every pin, also old ones, by hashed session key."""
         async with self.reading() as connection:
-            rows = (await connection.execute(select(_p))).all()
+            seen = select(_p).where(_p.c.last_seen_at <= self.clock() + SKEW)
+            rows = (await connection.execute(seen)).all()
         return {
             row.session: Pin(
                 account=row.account,
@@ -135,15 +143,21 @@ class QuotaRecords(Database):
     async def quotas(self) -> dict[str, Quota]:
         """The latest numbers of every account that has some, by account id."""
         async with self.reading() as connection:
-            rows = (await connection.execute(select(_q.c.account, _q.c.snapshot))).all()
-        return {row.account: _decoded(row.snapshot) for row in rows}
+            return await _quotas(connection, self.clock())
 
     @shielded
-    async def marks(self) -> dict[str, Mark]:
-        """Every mark, also past ones, by account id."""
+    async def marks(self) -> dict[tuple[str, str], Mark]:
+        """Every mark, also past and disproved ones, by account id and limit."""
         async with self.reading() as connection:
             rows = (await connection.execute(select(_m))).all()
-        return {row.account: Mark(row.until, row.reason) for row in rows}
+        return {(row.account, row.limit): Mark(row.until, row.reason, row.seen_at, row.limit) for row in rows}
+
+
+async def _quotas(connection: AsyncConnection, now: float, id: str | None = None) -> dict[str, Quota]:
+    """Of one account, or of all."""
+    query = select(_q.c.account, _q.c.snapshot).where(_q.c.seen_at <= now + SKEW)
+    rows = await connection.execute(query if id is None else query.where(_q.c.account == id))
+    return {row.account: _decoded(row.snapshot) for row in rows}
 
 
 def _encoded(quota: Quota) -> bytes:

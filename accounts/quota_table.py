@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from accounts import account_views, pacing
-from accounts.models import DEFAULT_LIMIT, Account, Mark, Quota, Window
-from accounts.quota import past_reset
+from accounts.models import DEFAULT_LIMIT, Account, Marks, Quota, Window
+from accounts.quota import holds, past_reset
 
 HEADINGS = ("ACCOUNT", "PLAN", "WINDOW", "USED", "", "RESETS IN", "SEEN", "PACE AND NOTES")
 NOTHING: tuple[str, ...] = ("–", "unknown", "", "", "not seen yet", "")
@@ -26,7 +26,7 @@ class QuotaView:
 
     accounts: Sequence[Account]
     quotas: Mapping[str, Quota]
-    marks: Mapping[str, Mark]
+    marks: Marks
     errors: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -67,10 +67,11 @@ def _remarks(view: QuotaView, account: Account, known: Quota | None, now: float)
     if known is not None and known.credits and known.credits.has_credits:
         balance = "unlimited" if known.credits.unlimited else known.credits.balance or "some"
         found.append(f"credits: {escape(balance)}")
-    mark = view.marks.get(account.id)
-    if mark is not None and mark.until > now:
-        left = pacing.countdown(mark.until - now)
-        found.append(f"[yellow]limited: {escape(mark.reason)}, {left} left[/]")
+    for (id, limit), mark in view.marks.items():
+        if id == account.id and holds(mark, known, now):
+            what = "limited" if limit == DEFAULT_LIMIT else f"{limit} limited"
+            left = pacing.countdown(mark.until - now)
+            found.append(f"[yellow]{escape(what)}: {escape(mark.reason)}, {left} left[/]")
     if why := view.errors.get(account.id) or account.login_error:
         found.append(f"[red]{escape(why)}[/]")
     return found

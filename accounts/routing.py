@@ -29,7 +29,7 @@ from enum import StrEnum
 from accounts import placement
 from accounts.eligibility import Judged, Mode, Policy, Reason, Request, judge
 from accounts.killswitch import Killswitch, Thresholds
-from accounts.models import Account, Mark, Quota
+from accounts.models import Account, Marks, Quota
 from accounts.placement import Pin
 
 __all__ = [
@@ -109,14 +109,14 @@ def decide(
     policy: Policy,
     accounts: Iterable[Account],
     quotas: Mapping[str, Quota],
-    marks: Mapping[str, Mark],
+    marks: Marks,
     pins: Mapping[str, Pin],
     request: Request,
     now: float,
 ) -> Decision:
     """Decide who serves.
 
-    `quotas` and `marks` are by our account id, `pins` by session, `now` in epoch seconds.
+    `quotas` are by our account id, `pins` by session, `now` in epoch seconds.
     """
     roster = sorted(accounts, key=lambda account: (account.position, account.id))
     judged = [judge(policy, roster, account, quotas, marks, request, now) for account in roster]

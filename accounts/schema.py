@@ -110,8 +110,10 @@ marks = Table(
     "marks",
     metadata,
     _account(),
+    Column("limit", String, primary_key=True),
     Column("until", Float, nullable=False),
     Column("reason", String, nullable=False),
+    Column("seen_at", Float, nullable=False),
 )
 
 pins = Table(

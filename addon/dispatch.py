@@ -131,7 +131,8 @@ class Dispatcher:
                 if not error.sent and repairs.reconnect():
                     continue
                 return Attempt(account, error.failure.status, error.failure)
-            if numbers := quota.from_headers(reply.headers, now=time.time(), account_id=account.account_id):
+            now = self.pool.clock()
+            if numbers := quota.from_headers(reply.headers, now=now, account_id=account.account_id):
                 self.pool.saw_quota(account, numbers)
             outcome = await self._outcome(call, account, reply)
             if isinstance(outcome, Opened):
@@ -149,7 +150,7 @@ class Dispatcher:
             elif not raised and await self._version_rises(call, account, outcome, headers["version"]):
                 raised = True
             elif not repairs.repair(outcome):
-                self._mark(account, outcome)
+                self._mark(call, account, outcome)
                 return Attempt(account, reply.status, outcome, reply.headers)
 
     async def _attempt_plain(self, call: Call, account: Account, access: Access) -> Opened | Attempt:
@@ -177,7 +178,7 @@ class Dispatcher:
                     await self.pool.renew(account, access)
                 except AccountsError as error:
                     return _without_token(account, error, outcome)
-            self._mark(account, outcome)
+            self._mark(call, account, outcome)
             return Attempt(account, reply.status, outcome, reply.headers)
 
     async def _version_rises(self, call: Call, account: Account, failure: Failure, sent: str) -> bool:
@@ -214,7 +215,7 @@ class Dispatcher:
     def side_channel(self, account: Account, frame: sse.Frame) -> None:
         """What the backend tells the client program in a stream: never for the client, quota for us."""
         if frame.type == "codex.rate_limits":
-            numbers = quota.from_frame(frame.json(), now=time.time(), account_id=account.account_id)
+            numbers = quota.from_frame(frame.json(), now=self.pool.clock(), account_id=account.account_id)
             if numbers:
                 self.pool.saw_quota(account, numbers)
         elif frame.type == "codex.response.metadata":
@@ -222,15 +223,16 @@ class Dispatcher:
             etag = headers.get("x-models-etag") if isinstance(headers, dict) else None
             self.catalogue.announced(account, etag if isinstance(etag, str) else None)
 
-    def _mark(self, account: Account, failure: Failure) -> None:
-        """Keep an account out that said it is limited, until its own reset."""
+    def _mark(self, call: Call, account: Account, failure: Failure) -> None:
+        """Keep requests off a limit that the account said is used up, until its own reset."""
         if failure.cause is not Cause.LIMIT:
             return
-        now = time.time()
+        now, known = self.pool.clock(), self.pool.quotas.get(account.id)
+        limit = quota.refused_limit(known, call.model, failure.limit)
         until = quota.mark_until(
-            now, reset=failure.reset(now), label=failure.window, quota=self.pool.quotas.get(account.id)
+            now, reset=failure.reset(now), label=failure.window, windows=quota.windows_of(known, limit)
         )
-        self.pool.mark(account, Mark(until=until, reason=failure.code or "rate_limit_exceeded"))
+        self.pool.mark(account, Mark(until, failure.code or "rate_limit_exceeded", now, limit))
 
     def completed(self, call: Call, opened: Opened, output: Output) -> None:
         """The answer is whole: keep what later requests of the conversation need."""
@@ -243,9 +245,9 @@ class Dispatcher:
         if pin and pin.account == account.id:
             self.pool.served(account, session, replace(pin, last_seen_at=time.time()))
 
-    def interrupted(self, account: Account, failure: Failure) -> None:
+    def interrupted(self, call: Call, account: Account, failure: Failure) -> None:
         """An answer that had begun broke off: nothing is replayed, but a limit counts for the next request."""
-        self._mark(account, failure)
+        self._mark(call, account, failure)
 
     def _unserved(self, call: Call, attempts: list[Attempt], decision: routing.Decision) -> Unserved:
         """What the client gets when nobody is left."""

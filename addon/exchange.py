@@ -153,7 +153,7 @@ class Exchange(Answer):
         """The answer fails in the middle. Raises Refused where an HTTP status can still say so."""
         assert self._opened
         self._over = self.broken = True
-        self._dispatcher.interrupted(self._opened.account, failure)
+        self._dispatcher.interrupted(self._call, self._opened.account, failure)
         logger.warning(
             "%s broke off its answer: %s (%s)", self._opened.account.name, failure.message, self._call.manner
         )

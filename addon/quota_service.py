@@ -87,13 +87,13 @@ class QuotaService:
 
     async def eligibility(self, account: Account) -> Eligibility:
         """What could be spent on an account; see `ResetCredits.eligibility`."""
-        found = await self._resets.eligibility(account, self.pool.marks.get(account.id))
+        found = await self._resets.eligibility(account, self.pool.active_mark(account))
         self.pool.saw_quota(account, found.quota)
         return found
 
     async def redeem(self, account: Account, confirmed_id: str, *, retry: bool) -> Redeemed:
         """Spend a credit or settle an earlier attempt; see `ResetCredits.redeem`. The account serves again then."""
-        mark = self.pool.marks.get(account.id)
+        mark = self.pool.active_mark(account)
         done = await self._resets.redeem(account, confirmed_id, mark=mark, retry=retry)
         if done.quota is not None:
             self.pool.saw_quota(account, done.quota)

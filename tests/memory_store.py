@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from accounts.models import Access, Account, Mark, Quota, Secret
 from accounts.placement import Pin
 from accounts.quota_records import Observations
+from tests.routing_world import by_limit
 
 
 @dataclass
@@ -25,8 +26,8 @@ class MemoryStore:
     async def quotas(self) -> dict[str, Quota]:
         return dict(self.quotas_known)
 
-    async def marks(self) -> dict[str, Mark]:
-        return dict(self.marks_known)
+    async def marks(self) -> dict[tuple[str, str], Mark]:
+        return by_limit(self.marks_known)
 
     async def pins(self) -> dict[str, Pin]:
         return dict(self.pins_known)

@@ -42,7 +42,12 @@ def quota(
 
 
 def mark(seconds: float) -> Mark:
-    return Mark(NOW + seconds, "usage limit reached")
+    return Mark(NOW + seconds, "usage limit reached", NOW)
+
+
+def by_limit(marks: Mapping[str, Mark]) -> dict[tuple[str, str], Mark]:
+    """One mark an account, as routing wants them."""
+    return {(id, each.limit): each for id, each in marks.items()}
 
 
 def pin(name: str, *, ago: float = 0, **more: Any) -> Pin:
@@ -69,7 +74,7 @@ def route(
         policy or Policy(),
         roster() if accounts is None else accounts,
         quotas or {},
-        marks or {},
+        by_limit(marks or {}),
         pins or {},
         Request(**request),
         NOW,

@@ -201,8 +201,8 @@ class Simulation:
         if numbers:
             self.pool.saw_quota(account, numbers)
         if limit is not None:
-            until = quota.mark_until(now, reset=limit.until, label=None, quota=numbers)
-            self.pool.mark(account, Mark(until, "usage_limit_reached"))
+            until = quota.mark_until(now, reset=limit.until, label=None, windows=())
+            self.pool.mark(account, Mark(until, "usage_limit_reached", now))
         return limit is not None
 
     def _serve(self, conversation: Conversation, candidate: Candidate) -> None:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from accounts.cli import app
 from accounts.models import Mark, Quota, Window
 from accounts.paths import PREFIXES
+from accounts.quota_records import Observations
 from accounts.store import Store
 
 INSTALLED = Path(sys.executable).with_name("openai-auth")
@@ -189,7 +190,8 @@ class TestList:
 
 
 async def _mark(store: Store, name: str, until: float) -> None:
-    await store.save_mark((await store.account(name)).id, Mark(until, "usage limit reached"))
+    id = (await store.account(name)).id
+    await store.observe(Observations(marks={(id, "codex"): Mark(until, "usage limit reached", time.time())}))
 
 
 async def _quota(store: Store, name: str, *, used: float, resets_at: float | None) -> None:
@@ -197,9 +199,8 @@ async def _quota(store: Store, name: str, *, used: float, resets_at: float | Non
     windows = tuple(
         Window(minutes, used, resets_at, seen_at=time.time(), source="headers") for minutes in (300, 10080)
     )
-    await store.save_quota(
-        account.id, Quota(account.account_id, windows, plan="pro", seen_at=time.time(), complete=True)
-    )
+    seen = Quota(account.account_id, windows, plan="pro", seen_at=time.time(), complete=True)
+    await store.observe(Observations({account.id: seen}))
 
 
 class TestOrder:

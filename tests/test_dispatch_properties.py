@@ -224,4 +224,4 @@ async def test_a_limit_that_names_its_window_only_holds_until_that_windows_reset
     served = await dispatch(state, NotingUpstream({"a": f"full {window}", "b": "serves"}), pool)
     assert isinstance(served, Opened)
     assert served.account.id == "b"
-    assert pool.marks["a"].until == now + hours * 3600
+    assert pool.marks["a", "codex"].until == now + hours * 3600

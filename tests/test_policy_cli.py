@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Machine:
             now = time.time()
             windows = tuple(Window(minutes, used, now + 3600, now, "headers") for minutes in (300, 10_080))
             numbers = Quota(account.account_id, windows, seen_at=now, complete=True)
-            marks = {account.id: mark} if mark else {}
+            marks = {(account.id, "codex"): replace(mark, seen_at=now)} if mark else {}
             pinned = {
                 session: Pin(account.id, account.account_id, now - 60, now - 30, 2048, None)
                 for session in pins or ()
@@ -128,7 +128,7 @@ class TestQuota:
         assert (await machine.json("quota"))[0]["error"] is None
 
     async def test_a_lifted_limit_is_lifted_for_everybody(self, machine: Machine) -> None:
-        await machine.observe("work", 100, mark=Mark(time.time() + 3600, "usage limit reached"))
+        await machine.observe("work", 100, mark=Mark(time.time() + 3600, "usage limit reached", 0))
         assert (await machine.json("list"))[1]["state"] == "limited"
         await machine.ok("quota")
         assert (await machine.json("list"))[1]["state"] == "ok"
@@ -216,7 +216,7 @@ class TestRouting:
 class TestExplain:
     async def test_order_and_reason_of_each_skip(self, machine: Machine) -> None:
         until = time.time() + 3600
-        await machine.observe("main", 50, mark=Mark(until, "usage_limit_reached"))
+        await machine.observe("main", 50, mark=Mark(until, "usage_limit_reached", 0))
         said = (await machine.ok("explain")).splitlines()
         assert said[0].startswith("main-first: ")
         assert said[1] == "1. work: fallback"
@@ -242,8 +242,8 @@ class TestExplain:
         assert (await machine.ok("explain")).splitlines()[1] == "1. main: main"
 
     async def test_the_pledge_when_nobody_may_serve(self, machine: Machine) -> None:
-        await machine.observe("main", 50, mark=Mark(time.time() + 7200, "limit"))
-        await machine.observe("work", 50, mark=Mark(time.time() + 1800, "limit"))
+        await machine.observe("main", 50, mark=Mark(time.time() + 7200, "limit", 0))
+        await machine.observe("work", 50, mark=Mark(time.time() + 1800, "limit", 0))
         assert "No account may serve; the first may again in 30m" in await machine.ok("explain")
 
     async def test_a_model_with_a_limit_of_its_own(self, machine: Machine) -> None:
@@ -346,7 +346,7 @@ class TestReset:
     ) -> None:
         until = machine.world.work.limit()
         machine.world.work.give_reset_credits(2)
-        await machine.observe("work", 100, mark=Mark(until, "usage_limit_reached"))
+        await machine.observe("work", 100, mark=Mark(until, "usage_limit_reached", 0))
         said = await machine.ok("reset", "work", *options, input=input)
         assert "work was reset: one credit is spent. Now: 5h 0% used" in said
         assert len(machine.world.work.available_credits()) == 1

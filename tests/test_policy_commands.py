@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,7 +66,7 @@ class Bench:
         now = time.time()
         windows = (Window(300, used, now + 3600, now, "headers"),)
         numbers = {account.id: Quota(account.account_id, windows, seen_at=now, complete=True)}
-        marks = {account.id: more["mark"]} if "mark" in more else {}
+        marks = {(account.id, "codex"): replace(more["mark"], seen_at=now)} if "mark" in more else {}
         pins = {key: Pin(account.id, account.account_id, now, now, 10, None) for key in more.get("pins", ())}
         await self.store.observe(Observations(numbers, marks, pins=pins))
         await self.services.pool.reload()
@@ -108,7 +108,7 @@ async def test_quota_is_shown_at_once_and_asked_for(bench: Bench, caplog: pytest
 
 
 async def test_explain_is_the_pools_decision(bench: Bench) -> None:
-    await bench.observe("main", 50, mark=Mark(time.time() + 600, "limit"))
+    await bench.observe("main", 50, mark=Mark(time.time() + 600, "limit", 0))
     mode, first, skipped = bench.run("codex.explain")
     assert mode.startswith("main-first: ")
     assert first == "1. work: fallback"
@@ -152,7 +152,7 @@ async def test_a_reset_wants_the_id_that_the_list_showed(
     caplog.set_level(logging.INFO)
     until = bench.world.work.limit()
     bench.world.work.give_reset_credits(2)
-    await bench.observe("work", 100, mark=Mark(until, "limit"))
+    await bench.observe("work", 100, mark=Mark(until, "limit", 0))
     bench.run("codex.reset")
     await bench.services.quota.close()
     assert "main: no window is used up" in caplog.text

@@ -217,6 +217,20 @@ async def test_a_model_with_a_limit_of_its_own_is_judged_by_that(tmp_path: Path)
         assert await strangers.ask() == "main"
 
 
+async def test_a_refusal_by_a_models_own_limit_keeps_no_other_model_from_the_account(tmp_path: Path) -> None:
+    async with world(tmp_path) as here, here.client() as client:
+        special = "codex-bengalfox"
+        for account in (here.main, here.work):
+            account.models[special] = replace(catalogue.MODELS[MODEL], slug=special)
+        here.main.limit_model(special, "codex_bengalfox")
+        strangers = Strangers(client)
+        assert [await strangers.ask(model) for model in (special, MODEL, special, MODEL)] == [
+            "work",
+            "main",
+        ] * 2
+        assert [request.status for request in here.main.requests] == [429, 200, 200]
+
+
 async def test_idle_accounts_are_polled_in_the_background(tmp_path: Path) -> None:
     async with world(tmp_path, environ={"OPENAI_AUTH_QUOTA_POLL": "on"}) as here:
         await here.fake.until(lambda: len(here.fake.seen("usage")) == 2)

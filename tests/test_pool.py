@@ -98,12 +98,14 @@ async def test_a_changed_policy_counts_at_the_next_decision(bench: Bench) -> Non
 
 async def test_another_processs_changes_are_seen_at_the_next_tick(bench: Bench) -> None:
     await bench.other.switch("work")
-    await bench.other.save_mark(bench.main.id, Mark(START + 60, "limit"))
-    await bench.other.save_quota(bench.work.id, quota("acc-work", 7))
+    limit = Mark(START + 60, "limit", START)
+    await bench.other.observe(
+        Observations({bench.work.id: quota("acc-work", 7)}, {(bench.main.id, "codex"): limit})
+    )
     assert [each.name for each in bench.pool.accounts] == ["main", "work"]
     await bench.pool.tick()
     assert [each.account_id for each in bench.pool.accounts] == ["acc-work", "acc-main"]
-    assert list(bench.pool.marks.values()) == [Mark(START + 60, "limit")]
+    assert list(bench.pool.marks.values()) == [limit]
     assert [each.windows[0].used_percent for each in bench.pool.quotas.values()] == [7]
 
 
@@ -181,6 +183,7 @@ async def test_notes_of_one_account_are_written_together(
         bench.pool.saw_quota(bench.main, quota("acc-main", number / 2, at=START + number))
         bench.pool.saw_quota(bench.main, quota("acc-main", 3, 10_080, at=START + number))
         bench.pool.served(bench.main)
+    bench.now += 100
     await bench.pool.tick()
     await bench.pool.tick()
     assert len(written) == 1
@@ -195,40 +198,98 @@ async def test_numbers_of_another_chatgpt_account_are_dropped(bench: Bench) -> N
 
 
 async def test_a_mark_keeps_an_account_out_until_its_end(bench: Bench) -> None:
-    bench.pool.mark(bench.main, Mark(START + 60, "limit"))
+    bench.pool.mark(bench.main, Mark(START + 60, "limit", START))
     assert bench.names() == ["work"]
     bench.now += 60
     assert bench.names() == ["main", "work"]
 
 
 async def test_an_existing_mark_that_ends_later_stays(bench: Bench) -> None:
-    bench.pool.mark(bench.main, Mark(START + 60, "long"))
-    bench.pool.mark(bench.main, Mark(START + 30, "short"))
-    assert bench.pool.marks[bench.main.id].reason == "long"
-    bench.pool.mark(bench.main, Mark(START + 90, "longer"))
-    assert bench.pool.marks[bench.main.id].reason == "longer"
+    bench.pool.mark(bench.main, Mark(START + 60, "long", START))
+    bench.pool.mark(bench.main, Mark(START + 30, "short", START))
+    assert [each.reason for each in bench.pool.marks.values()] == ["long"]
+    bench.pool.mark(bench.main, Mark(START + 90, "longer", START))
+    assert [each.reason for each in bench.pool.marks.values()] == ["longer"]
 
 
-async def test_a_snapshot_with_room_in_every_window_lifts_the_mark(bench: Bench) -> None:
-    bench.pool.mark(bench.main, Mark(START + 600, "limit"))
-    await bench.pool.tick()
-    bench.pool.saw_quota(bench.main, Quota("acc-main", seen_at=START))
-    bench.pool.saw_quota(bench.main, quota("acc-main", 100))
-    assert bench.main.id in bench.pool.marks
+async def test_later_numbers_with_room_in_every_window_disprove_a_mark_for_every_process(
+    bench: Bench,
+) -> None:
+    bench.pool.saw_quota(bench.main, quota("acc-main", 99))
+    bench.pool.mark(bench.main, Mark(START + 600, "limit", START))
+    bench.pool.saw_quota(bench.main, Quota("acc-main", seen_at=START + 1))
+    assert bench.names() == ["work"]
     bench.pool.saw_quota(bench.main, quota("acc-main", 99, at=START + 1))
     assert bench.names() == ["main", "work"]
     await bench.pool.tick()
-    assert await bench.other.marks() == {}
+    another = AccountPool(bench.other, Tokens(bench.other, bench.issuer.client), routing.Policy, bench.clock)
+    await another.reload()
+    assert [each.account.name for each in another.decide(routing.Request()).candidates] == ["main", "work"]
+
+
+async def test_a_mark_that_is_written_after_it_was_disproved_keeps_nobody_out(bench: Bench) -> None:
+    bench.pool.mark(bench.main, Mark(START + 600, "limit", START))
+    await bench.other.observe(Observations({bench.main.id: quota("acc-main", 0, at=START + 0.1)}))
+    await bench.other.clear_mark(bench.main.id)  # as `openai-auth reset main` does, beside the proxy
+    await bench.pool.tick()
+    assert bench.names() == ["main", "work"]
+
+
+async def test_a_new_refusal_counts_though_a_disproved_one_ends_later(bench: Bench) -> None:
+    bench.pool.mark(bench.main, Mark(START + 600, "limit", START))
+    await bench.pool.tick()
+    bench.pool.saw_quota(bench.main, quota("acc-main", 0, at=START + 1))
+    await bench.other.observe(
+        Observations(marks={(bench.main.id, "codex"): Mark(START + 62, "new", START + 2)})
+    )  # before the numbers that disproved the old one are written
+    await bench.pool.tick()
+    assert bench.names() == ["work"]
+    bench.now = START + 62
+    assert bench.names() == ["main", "work"]
+
+
+async def test_a_limit_of_one_model_keeps_no_other_from_the_account(bench: Bench) -> None:
+    bench.pool.saw_quota(bench.main, quota("acc-main", 20))
+    bench.pool.saw_quota(bench.main, quota("acc-main", 100, limit="codex_spark"))
+    bench.pool.mark(bench.main, Mark(START + 600, "limit", START, "codex-spark"))
+
+    def first(model: str) -> str:
+        return bench.pool.decide(routing.Request(model=model)).candidates[0].account.name
+
+    assert (first("gpt-5.5"), first("codex-spark")) == ("main", "work")
+    await bench.pool.tick()
+    bench.pool.saw_quota(bench.main, quota("acc-main", 21, at=START + 1))
+    assert (first("gpt-5.5"), first("codex-spark")) == ("main", "work")
+    bench.pool.saw_quota(bench.main, quota("acc-main", 0, at=START + 1, limit="codex_spark"))
+    assert first("codex-spark") == "main"
+
+
+async def test_what_was_stamped_by_a_clock_ahead_gives_way(bench: Bench) -> None:
+    bench.now += 86_400
+    bench.pool.saw_quota(bench.main, quota("acc-main", 100, at=bench.now))
+    bench.pool.mark(bench.main, Mark(bench.now + 600, "limit", bench.now))
+    bench.pool.served(bench.work, "s", pin(bench.work.id, bench.now))
+    await bench.pool.tick()
+    bench.now -= 86_400
+    assert "work" in bench.names()
+    bench.pool.saw_quota(bench.main, quota("acc-main", 3, at=START))
+    bench.pool.served(bench.main, "s", pin(bench.main.id, START))
+    await bench.pool.tick()
+    assert bench.names("s") == ["main", "work"]
+    assert bench.pool.pins["s"].account == bench.main.id
+    assert [each.used_percent for each in bench.pool.quotas[bench.main.id].windows] == [3]
 
 
 async def test_pending_notes_stay_on_top_of_what_others_changed(bench: Bench) -> None:
     bench.pool.saw_quota(bench.main, quota("acc-main", 90, at=START + 5))
-    bench.pool.mark(bench.main, Mark(START + 600, "ours"))
+    bench.pool.mark(bench.main, Mark(START + 600, "ours", START))
     bench.pool.served(bench.main, "session", pin(bench.main.id, START))
-    await bench.other.save_mark(bench.main.id, Mark(START + 60, "theirs"))
-    await bench.other.save_quota(bench.main.id, quota("acc-main", 10, at=START))
+    theirs = Mark(START + 60, "theirs", START)
+    await bench.other.observe(
+        Observations({bench.main.id: quota("acc-main", 10)}, {(bench.main.id, "codex"): theirs})
+    )
     await bench.pool.reload()
-    assert bench.pool.marks[bench.main.id].reason == "ours"
+    assert [each.reason for each in bench.pool.marks.values()] == ["ours"]
     assert bench.pool.quotas[bench.main.id].windows[0].used_percent == 90
     assert "session" in bench.pool.pins
 
@@ -241,7 +302,7 @@ async def test_what_could_not_be_written_stays_pending(bench: Bench, monkeypatch
         raise StoreUnavailable("the disk is full")
 
     bench.pool.saw_quota(main, quota("acc-main", 50))
-    bench.pool.mark(main, Mark(START + 60, "limit"))
+    bench.pool.mark(main, Mark(START + 60, "limit", START))
     with monkeypatch.context() as patched:
         patched.setattr(bench.store, "observe", failing)
         with pytest.raises(StoreUnavailable):
@@ -249,7 +310,7 @@ async def test_what_could_not_be_written_stays_pending(bench: Bench, monkeypatch
     assert bench.store.observe == observe
     await bench.pool.flush()
     assert (await bench.other.quotas())[main.id].windows[0].used_percent == 100
-    assert main.id in await bench.other.marks()
+    assert (main.id, "codex") in await bench.other.marks()
 
 
 async def test_closing_writes_what_is_pending(bench: Bench) -> None:
@@ -262,7 +323,7 @@ async def test_notes_about_a_removed_account_do_no_harm(bench: Bench) -> None:
     main, work = bench.main, bench.work
     await bench.other.remove("work")
     bench.pool.saw_quota(work, quota("acc-work", 50))
-    bench.pool.mark(work, Mark(START + 60, "limit"))
+    bench.pool.mark(work, Mark(START + 60, "limit", START))
     bench.pool.served(work, "session", pin(work.id, START))
     bench.pool.saw_quota(main, quota("acc-main", 50))
     await bench.pool.tick()
@@ -274,7 +335,7 @@ async def test_notes_about_a_removed_account_do_no_harm(bench: Bench) -> None:
 
 
 async def test_a_conversation_stays_where_it_was_served_also_after_a_restart(bench: Bench) -> None:
-    bench.pool.mark(bench.main, Mark(START + 60, "limit"))
+    bench.pool.mark(bench.main, Mark(START + 60, "limit", START))
     decision = bench.pool.decide(routing.Request(session="s", body_bytes=100))
     candidate = decision.candidates[0]
     bench.pool.served(candidate.account, "s", candidate.pin)
@@ -290,6 +351,46 @@ async def test_a_conversation_stays_where_it_was_served_also_after_a_restart(ben
     await bench.other.unpin("s")
     await bench.pool.tick()
     assert bench.names("s") == ["main", "work"]
+
+
+async def test_a_forgotten_conversation_is_not_brought_back_by_what_is_still_to_be_written(
+    bench: Bench,
+) -> None:
+    def serve(chosen: routing.Candidate) -> None:
+        bench.pool.served(chosen.account, "s", chosen.pin)
+
+    def choose() -> routing.Candidate:
+        bench.now += 1
+        return bench.pool.decide(routing.Request(session="s")).candidates[0]
+
+    serve(choose())
+    serve(choose())
+    await bench.pool.tick()
+    assert "s" in await bench.other.pins()
+    serve(choose())
+    running = choose()
+    assert await bench.other.unpin("s") == 1
+    await bench.pool.tick()
+    assert bench.pool.pins == {}
+    serve(running)
+    await bench.pool.tick()
+    assert bench.pool.pins == await bench.other.pins() == {}
+
+
+async def test_a_conversation_goes_on_while_its_first_note_could_not_be_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(_: Observations) -> None:
+        bench.pool.served(bench.main, "s", pin(bench.main.id, START + 1))
+        raise StoreUnavailable("the disk is full")
+
+    bench.pool.served(bench.main, "s", pin(bench.main.id, START))
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store, "observe", failing)
+        with pytest.raises(StoreUnavailable):
+            await bench.pool.flush()
+    await bench.pool.flush()
+    assert (await bench.other.pins())["s"].last_seen_at == START + 1
 
 
 async def test_running_requests_are_counted_in_bytes(bench: Bench) -> None:
@@ -394,5 +495,5 @@ async def test_the_hot_path_does_not_touch_the_database(
         assert bench.names() == ["main", "work"]
         assert await bench.pool.access(bench.main) == first
         bench.pool.saw_quota(bench.main, quota("acc-main", 1))
-        bench.pool.mark(bench.main, Mark(START + 1, "limit"))
+        bench.pool.mark(bench.main, Mark(START + 1, "limit", START))
         bench.pool.served(bench.main)

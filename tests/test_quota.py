@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts import quota
-from accounts.models import Quota, Window
+from accounts.models import Mark, Quota, Window
 from tests.quota_world import FIVE_HOURS, NOW, WEEK, snapshot, window
 
 
@@ -146,20 +146,48 @@ class TestMarks:
     )
     def test_how_long_a_signal_holds(self, reset: float | None, label: str | None, lasts: float) -> None:
         own = None if reset is None else NOW + reset
-        assert quota.mark_until(NOW, reset=own, label=label, quota=self.SEEN) == NOW + lasts
+        assert quota.mark_until(NOW, reset=own, label=label, windows=self.SEEN.windows) == NOW + lasts
 
     def test_a_past_reset_is_not_borrowed(self) -> None:
         seen = snapshot(window(FIVE_HOURS, 50, -1))
-        assert quota.mark_until(NOW, reset=None, label="primary", quota=seen) == NOW + 60
+        assert quota.mark_until(NOW, reset=None, label="primary", windows=seen.windows) == NOW + 60
 
     @pytest.mark.parametrize(
-        ("windows", "lifts"),
+        ("windows", "holds"),
         [
-            ([window(FIVE_HOURS, 99), window(WEEK, 0)], True),
-            ([window(FIVE_HOURS, 100), window(WEEK, 0)], False),
-            ([window(FIVE_HOURS, 10), window(FIVE_HOURS, 100, limit="spark")], True),
-            ([], False),
+            ([window(FIVE_HOURS, 99, seen=1), window(WEEK, 0, seen=1)], False),
+            ([window(FIVE_HOURS, 100, seen=1), window(WEEK, 0, seen=1)], True),
+            ([window(FIVE_HOURS, 10, seen=1), window(FIVE_HOURS, 100, limit="spark", seen=1)], False),
+            ([window(FIVE_HOURS, 10, limit="spark", seen=1)], True),
+            ([window(FIVE_HOURS, 10), window(WEEK, 0)], True),
+            ([window(FIVE_HOURS, 10, seen=1), window(WEEK, 100)], False),
+            ([], True),
         ],
     )
-    def test_numbers_that_disprove_a_mark(self, windows: list[Window], lifts: bool) -> None:
-        assert quota.lifts_mark(snapshot(*windows)) is lifts
+    def test_a_mark_holds_until_a_later_number_of_its_limit_shows_room(
+        self, windows: list[Window], holds: bool
+    ) -> None:
+        assert quota.holds(Mark(NOW + 60, "limit", NOW), snapshot(*windows), NOW) is holds
+
+    def test_a_mark_of_a_clock_that_was_ahead_does_not_hold(self) -> None:
+        assert not quota.holds(Mark(NOW + 9000, "limit", NOW + 61), None, NOW)
+
+    SPARK = window(FIVE_HOURS, 100, limit="codex_bengalfox", name="GPT-5.3-Codex-Spark")
+
+    @pytest.mark.parametrize(
+        ("own", "model", "named", "limit"),
+        [
+            (SPARK, "gpt-5.3-codex-spark", "codex_bengalfox", "gpt-5-3-codex-spark"),
+            (SPARK, "gpt-5.3-codex-spark", "premium", "gpt-5-3-codex-spark"),
+            (SPARK, "gpt-5.3-codex-spark", None, "gpt-5-3-codex-spark"),
+            (SPARK, "gpt-5.3-codex-spark", "codex", "codex"),
+            (replace(SPARK, used_percent=7), "gpt-5.3-codex-spark", "premium", "codex"),
+            (SPARK, "gpt-5.5", "codex_bengalfox", "gpt-5-3-codex-spark"),
+            (SPARK, "gpt-5.5", "premium", "codex"),
+        ],
+    )
+    def test_which_limit_a_refusal_is_about(
+        self, own: Window, model: str, named: str | None, limit: str
+    ) -> None:
+        assert quota.refused_limit(snapshot(window(FIVE_HOURS, 20), own), model, named) == limit
+        assert quota.refused_limit(None, model, named) == "codex"

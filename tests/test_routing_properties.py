@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accounts.models import Account, Mark, Quota, Window
 from accounts.placement import Pin
 from accounts.routing import Decision, Killswitch, Mode, Policy, Request, Thresholds, decide
-from tests.routing_world import NOW
+from tests.routing_world import NOW, by_limit
 
 NAMES = "abcde"
 percents = st.sampled_from([0.0, 50.0, 89.0, 91.0, 94.0, 96.0, 99.9, 100.0])
@@ -32,7 +32,9 @@ class State:
     request: Request
 
     def decide(self) -> Decision:
-        return decide(self.policy, self.accounts, self.quotas, self.marks, self.pins, self.request, NOW)
+        return decide(
+            self.policy, self.accounts, self.quotas, by_limit(self.marks), self.pins, self.request, NOW
+        )
 
 
 @st.composite
@@ -95,7 +97,13 @@ states = st.builds(
     accounts(),
     st.dictionaries(names, snapshots()),
     st.dictionaries(
-        names, st.builds(Mark, st.sampled_from([NOW - 1, NOW, NOW + 1, NOW + 99]), st.just("limit"))
+        names,
+        st.builds(
+            Mark,
+            st.sampled_from([NOW - 1, NOW, NOW + 1, NOW + 99]),
+            st.just("limit"),
+            st.sampled_from([NOW - 120, NOW]),
+        ),
     ),
     st.dictionaries(st.sampled_from(["s", "t"]), pins),
     requests,
@@ -121,12 +129,20 @@ def too_little_left(known: Quota | None, required: Thresholds, fail_closed: bool
     return False
 
 
+def disproved(mark: Mark, known: Quota | None) -> bool:
+    return (
+        known is not None
+        and known.seen_at > mark.seen_at
+        and 0 < len(known.windows) == sum(window.used_percent < 100 for window in known.windows)
+    )
+
+
 def rules_exclude(state: State, account: Account) -> bool:
     policy, known = state.policy, own_quota(state, account)
     mark = state.marks.get(account.id)
     if not account.enabled or account.login_error or account.id in state.request.exclude:
         return True
-    if mark is not None and mark.until > NOW:
+    if mark is not None and mark.until > NOW and not disproved(mark, known):
         return True
     for other in state.accounts:
         better = other.position < account.position and other.enabled and not other.login_error
@@ -205,7 +221,9 @@ def test_waiting_until_the_announced_moment_is_never_in_vain(state: State) -> No
         killswitch=state.policy.killswitch,
         minimum_remaining=state.policy.minimum_remaining,
     )
-    later = decide(policy, state.accounts, state.quotas, state.marks, state.pins, fresh, decision.retry_at)
+    later = decide(
+        policy, state.accounts, state.quotas, by_limit(state.marks), state.pins, fresh, decision.retry_at
+    )
     assert later.candidates
 
 

@@ -200,7 +200,12 @@ async def test_removing_main_makes_the_next_one_main(store: Store) -> None:
 async def test_removal_takes_everything_about_the_account_with_it(store: Store) -> None:
     account, _ = await store.add(login("acc-1"))
     await store.observe(
-        Observations({account.id: quota(10)}, {account.id: Mark(NOW, "x")}, {}, {"s": pin(account.id, NOW)})
+        Observations(
+            {account.id: quota(10)},
+            {(account.id, "codex"): Mark(NOW, "x", NOW)},
+            {},
+            {"s": pin(account.id, NOW)},
+        )
     )
     await store.remove("main")
     assert (await store.quotas(), await store.marks(), await store.pins()) == ({}, {}, {})

@@ -48,26 +48,28 @@ async def test_quota_comes_back_as_it_was_seen(store: Store) -> None:
         NOW,
         True,
     )
-    await store.save_quota(account.id, seen)
+    await store.observe(Observations({account.id: seen}))
     assert await store.quotas() == {account.id: seen}
 
 
 async def test_older_numbers_never_replace_newer_ones(store: Store) -> None:
     account, _ = await store.add(login("acc-1"))
-    await store.save_quota(account.id, quota(50, 300, NOW + 10))
-    await store.save_quota(account.id, quota(20, 300, NOW))
-    await store.save_quota(account.id, quota(30, 10_080, NOW))
+    for numbers in (quota(50, 300, NOW + 10), quota(20, 300, NOW), quota(30, 10_080, NOW)):
+        await store.observe(Observations({account.id: numbers}))
     windows = (await store.quotas())[account.id].windows
     assert {window.minutes: window.used_percent for window in windows} == {300: 50, 10_080: 30}
 
 
-async def test_the_later_mark_stays_until_it_is_disproved(store: Store) -> None:
+async def test_the_later_word_on_a_limit_stays_until_it_is_cleared(store: Store) -> None:
     account, _ = await store.add(login("acc-1"))
-    await store.save_mark(account.id, Mark(NOW + 100, "long"))
-    await store.save_mark(account.id, Mark(NOW + 50, "short"))
-    assert await store.marks() == {account.id: Mark(NOW + 100, "long")}
+    plan, spark = (account.id, "codex"), (account.id, "spark")
+    later, earlier = Mark(NOW + 50, "later", NOW + 1), Mark(NOW + 100, "earlier", NOW)
+    own = Mark(NOW + 9, "x", NOW, "spark")
+    await store.observe(Observations(marks={plan: later, spark: own}))
+    await store.observe(Observations(marks={plan: earlier}))
+    assert await store.marks() == {plan: later, spark: own}
     await store.clear_mark(account.id)
-    assert await store.marks() == {}
+    assert await store.marks() == {spark: own}
 
 
 async def test_last_use_never_goes_back(store: Store) -> None:
@@ -77,8 +79,9 @@ async def test_last_use_never_goes_back(store: Store) -> None:
     assert (await store.accounts())[0].last_used_at == NOW + 5
 
 
-async def test_pins_are_bounded_and_the_latest_wins(store: Store) -> None:
+async def test_pins_are_bounded_and_the_latest_wins(store: Store, clock: Clock) -> None:
     account, _ = await store.add(login("acc-1"))
+    clock.now += 300
     pins = {f"session {number}": pin(account.id, NOW + number) for number in range(300)}
     await store.observe(Observations(pins=pins))
     await store.observe(Observations(pins={"session 299": pin(account.id, NOW)}))
@@ -94,7 +97,13 @@ async def test_pins_are_bounded_and_the_latest_wins(store: Store) -> None:
 async def test_observations_about_a_removed_account_are_dropped(store: Store) -> None:
     ghost = "0" * 12
     await store.observe(
-        Observations({ghost: quota(1)}, {ghost: Mark(NOW, "x")}, {ghost: NOW}, {"s": pin(ghost, NOW)})
+        Observations(
+            {ghost: quota(1)},
+            {(ghost, "codex"): Mark(NOW, "x", NOW)},
+            {ghost: NOW},
+            {"s": pin(ghost, NOW)},
+            {"t": pin(ghost, NOW)},
+        )
     )
     assert (await store.quotas(), await store.marks(), await store.pins()) == ({}, {}, {})
 

@@ -152,6 +152,7 @@ def _classify(status: int | None, headers: Mapping[str, str], refusal: Refusal, 
         resets_at=dialects.resets_at(refusal.members, now),
         retry_after=dialects.retry_after(headers, refusal, now),
         names=_names(refusal) if cause is Cause.PARAMETER else (),
+        limit=headers.get("x-codex-active-limit"),
     )
 
 

@@ -75,6 +75,8 @@ class Failure:
     names: tuple[str, ...] = ()
     window: str | None = None
     """The full window as a LIMIT inside a stream may name it: `primary`, `secondary`; it tells no reset itself."""
+    limit: str | None = None
+    """The limit that a LIMIT is about, as `x-codex-active-limit` names it."""
 
     def reset(self, now: float) -> float | None:
         """The moment (epoch seconds) this failure ends by itself, None if unknown."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,10 +47,11 @@ class Seen:
 
 @dataclass(slots=True)
 class Limit:
-    """The account is refused until `until`, in this form."""
+    """The account, or one model of it, is refused until `until`, in this form."""
 
     until: float
     form: LimitForm
+    name: str | None = None  # the limit, if it is a model's own
 
 
 class FakeAccount(Scripted):
@@ -78,6 +79,7 @@ class FakeAccount(Scripted):
         now = self._clock.now()
         self.quota = Quota(plan, Window(1.0, FIVE_HOURS, now + 9000), Window(2.0, WEEK, now + 300_000))
         self._limit: Limit | None = None
+        self._model_limits: dict[str, Limit] = {}
         self._meter: tuple[float, float] | None = None
 
     # Identity and logins
@@ -165,6 +167,12 @@ class FakeAccount(Scripted):
         self.quota.primary = Window(100.0, minutes, until)
         return until
 
+    def limit_model(self, model: str, limit_id: str, reset_in: float = 3600.0) -> None:
+        """Refuse one model with 429 by a limit of its own, whose window shows 100 % until then."""
+        until = self._clock.now() + reset_in
+        self.set_extra_limit(limit_id, (100.0, FIVE_HOURS, until))
+        self._model_limits[model] = Limit(until, "429", limit_id)
+
     def unlimit(self) -> None:
         """End the limit at once, with an empty primary window."""
         self._limit = None
@@ -176,9 +184,12 @@ class FakeAccount(Scripted):
         reset."""
         self._meter = (primary, secondary)
 
-    def limited(self) -> Limit | None:
-        """The limit in force now."""
+    def limited(self, model: str | None = None) -> Limit | None:
+        """The limit in force now, for this model or at all."""
         now = self._clock.now()
+        own = self._model_limits.get(model or "")
+        if own is not None and now < own.until:
+            return own
         if self._limit is not None and now >= self._limit.until:
             self._limit = None
             if self.quota.primary is not None:
@@ -201,7 +212,8 @@ class FakeAccount(Scripted):
     def limit_reply(self, limit: Limit) -> Reply:
         now = self._clock.now()
         named = replies.limit_as_404 if limit.form == "404" else replies.usage_limit
-        return named(self.plan, limit.until, max(0.0, limit.until - now))
+        reply = named(self.plan, limit.until, max(0.0, limit.until - now))
+        return replace(reply, headers={"x-codex-active-limit": limit.name}) if limit.name else reply
 
     # Reset credits
 

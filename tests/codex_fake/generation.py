@@ -74,7 +74,7 @@ class Generation:
             rules.check(rules.Request(account, seen.headers, seen.json))
         except Refused as refused:
             return backend.answer(request, seen, refused.reply)
-        limit = account.limited()
+        limit = account.limited(seen.json.get("model"))
         behaviour = account.script_queue.take("responses") or Behaviour()
         with backend.open_stream():
             await stand(behaviour)
