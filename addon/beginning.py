@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from accounts.models import Account
 from addon.call import Opened
 from addon.protocol import errors, sse
+from addon.protocol.aggregate import FAILURES
 from addon.protocol.errors import Failure, Refused
 from addon.protocol.repair import proves_success
 from addon.upstream.http_sse import Reply, UpstreamError
@@ -23,9 +24,6 @@ HELD_EVENTS = 16
 
 Bytes say nothing here: the first two events repeat the request's instructions and tools, of any size.
 """
-
-FAILURES = frozenset({"response.failed", "error"})
-"""Events that end an answer as a failure."""
 
 _NO_STREAM = ("application/json", "application/problem+json", "text/html")
 

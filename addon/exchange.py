@@ -19,10 +19,10 @@ from mitmproxy import http
 from mitmproxy.net.http import status_codes
 
 from addon.answer import Answer
-from addon.beginning import FAILURES
 from addon.call import Call, Opened, Unserved
 from addon.dispatch import Dispatcher
 from addon.protocol import codex_cli, errors, sse
+from addon.protocol.aggregate import FAILURES
 from addon.protocol.errors import Cause, Failure, Refused
 from addon.protocol.output import Output
 from addon.protocol.verbatim import Verbatim

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addon.protocol.compression import decode
+from addon.protocol import compression
 from addon.protocol.errors import Refused
 
 if sys.version_info >= (3, 14):
@@ -21,6 +21,10 @@ else:
     from backports import zstd
 
 MIB = 1024 * 1024
+
+
+def decode(body: bytes, encoding: str, limit: int = MIB) -> bytes:
+    return compression.decode(body, encoding, limit)
 
 
 def raw_deflate(data: bytes) -> bytes:

@@ -13,6 +13,7 @@ and not half an answer.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from addon.protocol import errors, output_items, response_object
@@ -29,10 +30,11 @@ from addon.protocol.parts import (
 from addon.protocol.slots import Slot, Touched
 from addon.protocol.sse import Frame, dumps
 
-__all__ = ["FAILED", "LIFECYCLE", "TERMINAL", "Aggregate", "ResponsesObject", "Slot", "Touched"]
+__all__ = ["FAILURES", "LIFECYCLE", "TERMINAL", "Aggregate", "ResponsesObject", "Slot", "Touched"]
 
 TERMINAL = frozenset({"response.completed", "response.done", "response.incomplete"})
-FAILED = frozenset({"response.failed", "error"})
+FAILURES = frozenset({"response.failed", "error"})
+"""Events that end an answer as a failure."""
 LIFECYCLE = frozenset({"response.created", "response.in_progress", "response.queued"})
 
 
@@ -76,8 +78,8 @@ class Aggregate:
 
         Raises ProtocolError like `feed`.
         """
-        if kind in FAILED:
-            raise ProtocolError(errors.from_event(event, now=response_object.now()))
+        if kind in FAILURES:
+            raise ProtocolError(errors.from_event(event, now=time.time()))
         if self.terminal is not None:
             return None
         if kind in DELTAS:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import dropwhile
 from typing import Any, NoReturn
 
-from addon.protocol import errors
+from addon.protocol.failure import reject
 from addon.protocol.wire_json import dump
 
 _SYSTEM = ("system", "developer")
@@ -81,11 +81,11 @@ class _Walk:
         for at, message in enumerate(self.messages):
             where = f"messages[{at}]"
             if not isinstance(message, dict):
-                _refuse(f"Invalid type for '{where}': expected an object.", where, "invalid_type")
+                reject(f"Invalid type for '{where}': expected an object.", where, "invalid_type")
             role = message.get("role")
             handler = handlers.get(role) if isinstance(role, str) else None
             if handler is None:
-                _refuse(
+                reject(
                     f"Invalid value: {role!r}. Supported values are: 'system', 'developer', 'user', "
                     "'assistant', 'tool', and 'function'.",
                     f"{where}.role",
@@ -124,7 +124,7 @@ class _Walk:
 
     def _assistant(self, message: dict[str, Any], where: str) -> None:
         if message.get("audio"):
-            _refuse("Audio messages are not supported.", f"{where}.audio", "unsupported_content_type")
+            reject("Audio messages are not supported.", f"{where}.audio", "unsupported_content_type")
         parts: list[dict[str, Any]] = []
         for part, place in _parts(message.get("content"), f"{where}.content"):
             kind = part.get("type")
@@ -141,7 +141,7 @@ class _Walk:
             self.input.append(_message("assistant", parts))
         calls = message.get("tool_calls") or []
         if not isinstance(calls, list):
-            _refuse("Invalid type: expected an array.", f"{where}.tool_calls", "invalid_type")
+            reject("Invalid type: expected an array.", f"{where}.tool_calls", "invalid_type")
         for number, call in enumerate(calls):
             self._call(call, f"{where}.tool_calls[{number}]")
         legacy = message.get("function_call")
@@ -150,7 +150,7 @@ class _Walk:
 
     def _call(self, call: Any, where: str) -> None:
         if not isinstance(call, dict):
-            _refuse(f"Invalid type for '{where}': expected an object.", where, "invalid_type")
+            reject(f"Invalid type for '{where}': expected an object.", where, "invalid_type")
         custom = isinstance(call.get("custom"), dict)
         body = call["custom"] if custom else call.get("function")
         name = body.get("name") if isinstance(body, dict) else None
@@ -236,10 +236,10 @@ def _parts(content: Any, where: str) -> Iterator[tuple[dict[str, Any], str]]:
             if isinstance(part, str):
                 part = {"type": "text", "text": part}
             if not isinstance(part, dict):
-                _refuse(f"Invalid type for '{place}': expected an object.", place, "invalid_type")
+                reject(f"Invalid type for '{place}': expected an object.", place, "invalid_type")
             yield part, place
     elif content is not None:
-        _refuse(f"Invalid type for '{where}': expected a string or an array.", where, "invalid_type")
+        reject(f"Invalid type for '{where}': expected a string or an array.", where, "invalid_type")
 
 
 def _input_part(part: dict[str, Any], where: str) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def _input_part(part: dict[str, Any], where: str) -> dict[str, Any]:
     if kind in ("file", "input_file"):
         return _file(part, where)
     if kind == "input_audio":
-        _refuse("Audio input is not supported.", where, "unsupported_content_type")
+        reject("Audio input is not supported.", where, "unsupported_content_type")
     _unknown_part(kind, where)
 
 
@@ -284,7 +284,7 @@ def _file(part: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _foreign_file(where: str) -> NoReturn:
-    _refuse(
+    reject(
         "Uploaded files belong to another account. Send the content inline, as a data URL or file_data.",
         where,
         "unsupported_file_id",
@@ -292,7 +292,7 @@ def _foreign_file(where: str) -> NoReturn:
 
 
 def _unknown_part(kind: Any, where: str) -> NoReturn:
-    _refuse(
+    reject(
         f"Invalid value: {kind!r} is not a content part this role can have.", f"{where}.type", "invalid_value"
     )
 
@@ -301,7 +301,7 @@ def _text(value: Any, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        _refuse(f"Invalid type for '{where}': expected a string.", where, "invalid_type")
+        reject(f"Invalid type for '{where}': expected a string.", where, "invalid_type")
     return value
 
 
@@ -314,8 +314,4 @@ def _digest(*texts: str) -> str:
 
 
 def _missing(param: str) -> NoReturn:
-    _refuse(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
-
-
-def _refuse(message: str, param: str, code: str) -> NoReturn:
-    raise errors.refuse(400, message, param=param, code=code)
+    reject(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")

@@ -12,10 +12,11 @@ dropped and named in `Shaped.dropped`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from addon.protocol import chat_messages, codex_request, errors
+from addon.protocol import chat_messages, codex_request
 from addon.protocol.asked import Shaped
+from addon.protocol.failure import reject
 from addon.protocol.search_replay import Lookup
 
 MAX_CHOICES = 128
@@ -109,20 +110,20 @@ def responses_body(body: dict[str, Any], chat: ChatOptions = ChatOptions()) -> d
     """
     modalities = body.get("modalities") or []
     if not isinstance(modalities, list):
-        _refuse("Invalid type for 'modalities': expected an array.", "modalities", "invalid_type")
+        reject("Invalid type for 'modalities': expected an array.", "modalities", "invalid_type")
     if body.get("audio") or "audio" in modalities:
         name = "audio" if body.get("audio") else "modalities"
-        _refuse("Audio output is not supported.", name, "unsupported_parameter")
+        reject("Audio output is not supported.", name, "unsupported_parameter")
     if chat.strict_params:
         for name in _LOGPROBS:
             if body.get(name):
-                _refuse(f"Unsupported parameter: '{name}'.", name, "unsupported_parameter")
+                reject(f"Unsupported parameter: '{name}'.", name, "unsupported_parameter")
     result = {name: body[name] for name in SHARED if body.get(name) is not None}
     messages = body.get("messages")
     if messages is not None and not isinstance(messages, list):
-        _refuse("Invalid type for 'messages': expected an array.", "messages", "invalid_type")
+        reject("Invalid type for 'messages': expected an array.", "messages", "invalid_type")
     if not messages:
-        _refuse("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
+        reject("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
     text_format = _text_format(body.get("response_format"))
     json_mode = text_format is not None and text_format["type"] == "json_object"
     instructions, items = chat_messages.translate(
@@ -132,7 +133,7 @@ def responses_body(body: dict[str, Any], chat: ChatOptions = ChatOptions()) -> d
         speaker_names=chat.speaker_names,
     )
     if not items:
-        _refuse("Invalid 'messages': no message has any content.", "messages", "invalid_value")
+        reject("Invalid 'messages': no message has any content.", "messages", "invalid_value")
     if instructions:
         result["instructions"] = instructions
     result["input"] = items
@@ -163,7 +164,7 @@ def stop_sequences(body: dict[str, Any]) -> tuple[str, ...]:
     stop = body.get("stop")
     stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
     if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
-        _refuse("Invalid type for 'stop': expected a string or an array of strings.", "stop", "invalid_type")
+        reject("Invalid type for 'stop': expected a string or an array of strings.", "stop", "invalid_type")
     return tuple(text for text in stops if text)
 
 
@@ -173,9 +174,9 @@ def choice_count(body: dict[str, Any], chat: ChatOptions) -> int:
     if n is None:
         return 1
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_CHOICES:
-        _refuse(f"Invalid 'n': expected an integer from 1 to {MAX_CHOICES}.", "n", "invalid_value")
+        reject(f"Invalid 'n': expected an integer from 1 to {MAX_CHOICES}.", "n", "invalid_value")
     if n > 1 and chat.n_policy == "error":
-        _refuse(
+        reject(
             "Unsupported value: 'n' must be 1, the backend gives one choice a request.",
             "n",
             "unsupported_value",
@@ -199,7 +200,7 @@ def _text_format(given: Any) -> dict[str, Any] | None:
         return None
     kind = given.get("type") if isinstance(given, dict) else None
     if kind not in ("text", "json_object", "json_schema"):
-        _refuse(
+        reject(
             "Invalid 'response_format': supported types are 'text', 'json_object' and 'json_schema'.",
             "response_format.type",
             "invalid_value",
@@ -243,7 +244,7 @@ def _tools(body: dict[str, Any]) -> list[Any]:
     name = "functions" if _is_legacy(body) else "tools"
     given = body.get(name) or []
     if not isinstance(given, list):
-        _refuse(f"Invalid type for '{name}': expected an array.", name, "invalid_type")
+        reject(f"Invalid type for '{name}': expected an array.", name, "invalid_type")
     tools = list(given)
     if name == "functions":
         tools = [{**tool, "type": "function"} if isinstance(tool, dict) else tool for tool in given]
@@ -271,7 +272,3 @@ def _tool_choice(body: dict[str, Any]) -> Any:
         return body.get("tool_choice")
     choice = body.get("function_call")
     return {"type": "function", "name": choice.get("name")} if isinstance(choice, dict) else choice
-
-
-def _refuse(message: str, param: str, code: str) -> NoReturn:
-    raise errors.refuse(400, message, param=param, code=code)

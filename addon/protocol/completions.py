@@ -10,11 +10,11 @@ probabilities, tokens instead of text) cannot be had from a chat model and is re
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
-from addon.protocol import codex_request, errors
+from addon.protocol import codex_request
 from addon.protocol.asked import Shaped
 from addon.protocol.chat_events import Call, Reader
 from addon.protocol.chat_object import Pieces, WholeObject
@@ -28,6 +28,7 @@ from addon.protocol.chat_request import (
     wants_usage,
 )
 from addon.protocol.chunks import ChunkStream
+from addon.protocol.failure import reject
 
 # Members that ask for what cannot be given, and the values that ask for nothing.
 _IMPOSSIBLE: dict[str, tuple[Any, ...]] = {
@@ -64,10 +65,10 @@ def responses_body(body: dict[str, Any]) -> dict[str, Any]:
     for name, idle in _IMPOSSIBLE.items():
         value = body.get(name)
         if not any(type(value) is type(nothing) and value == nothing for nothing in idle):
-            _refuse(f"Unsupported parameter: '{name}'.", name, "unsupported_parameter")
+            reject(f"Unsupported parameter: '{name}'.", name, "unsupported_parameter")
     prompts = _prompts(body)
     if len(prompts) != 1:
-        _refuse("Unsupported value: 'prompt' must be one text.", "prompt", "unsupported_value")
+        reject("Unsupported value: 'prompt' must be one text.", "prompt", "unsupported_value")
     content = [{"type": "input_text", "text": prompts[0]}]
     shared = {name: body[name] for name in SHARED if body.get(name) is not None}
     return {**shared, "input": [{"type": "message", "role": "user", "content": content}]}
@@ -77,17 +78,17 @@ def bodies(body: dict[str, Any], chat: ChatOptions) -> list[dict[str, Any]]:
     """The body once per prompt, for a caller that makes a request for each choice of it. Raises Refused (400)."""
     prompts = _prompts(body)
     if len(prompts) * choice_count(body, chat) > MAX_CHOICES:
-        _refuse(f"Too many choices for all prompts: at most {MAX_CHOICES}.", "prompt", "invalid_value")
+        reject(f"Too many choices for all prompts: at most {MAX_CHOICES}.", "prompt", "invalid_value")
     return [{**body, "prompt": prompt} for prompt in prompts]
 
 
 def _prompts(body: dict[str, Any]) -> list[str]:
     prompt = body.get("prompt")
     if prompt is None or prompt == []:
-        _refuse("Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter")
+        reject("Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter")
     prompts = prompt if isinstance(prompt, list) else [prompt]
     if not all(isinstance(text, str) for text in prompts):
-        _refuse("Invalid type for 'prompt': only text is supported, no tokens.", "prompt", "invalid_type")
+        reject("Invalid type for 'prompt': only text is supported, no tokens.", "prompt", "invalid_type")
     return prompts
 
 
@@ -135,7 +136,3 @@ def _choice(text: str, index: int, finish_reason: str) -> dict[str, Any]:
     # A call, were there one, would be nothing this API knows.
     reason = "stop" if finish_reason == "tool_calls" else finish_reason
     return {"text": text, "index": index, "logprobs": None, "finish_reason": reason}
-
-
-def _refuse(message: str, param: str, code: str) -> NoReturn:
-    raise errors.refuse(400, message, param=param, code=code)

@@ -23,8 +23,6 @@ else:
     from backports import zstd
 
 MIB: Final = 1024 * 1024
-LIMIT: Final = 64 * MIB
-"""Bytes. What other proxies for this backend allow; half of all bodies are over 0.5 MB, 1 % over 3.5 MB."""
 _PIECE: Final = 256 * 1024
 _MAX_STACK: Final = 4
 
@@ -33,7 +31,7 @@ class _Broken(Exception):
     """The stream ends early or is none of its kind."""
 
 
-def decode(body: bytes, encoding: str, limit: int = LIMIT) -> bytes:
+def decode(body: bytes, encoding: str, limit: int) -> bytes:
     """The body behind a Content-Encoding (`gzip`, `zstd`, `br`, `deflate`, `identity`, or a list as applied).
 
     limit: bytes the result, and each step to it, may have. Raises Refused: 415 for an unknown coding, 400 for

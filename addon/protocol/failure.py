@@ -2,7 +2,7 @@
 
 A `Failure` is the answer in OpenAI's form plus a `Cause`, by which the exchange decides whether another
 account, a repaired request or nobody can help. This file holds the types and the way to the client; how the
-backend's answers become failures stands in `errors.py`, which users import.
+backend's answers become failures stands in `errors.py`, which hands all of this on.
 
 The rule that must not be broken: no account id, e-mail address or token of an account ever stands in a
 message.
@@ -14,7 +14,7 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import orjson
 
@@ -113,6 +113,11 @@ def refuse(
     """Our own refusal of a request, to be raised."""
     cause = Cause.CLIENT if 400 <= status < 500 else Cause.PROXY
     return Refused(Failure(status, message, type, code, param, cause))
+
+
+def reject(message: str, param: str, code: str) -> NoReturn:
+    """Raise the refusal (400) of a request with a member that cannot be served."""
+    raise refuse(400, message, code=code, param=param)
 
 
 _NETWORK = {

@@ -12,14 +12,14 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
 
 from addon.protocol import multipart
 from addon.protocol.aggregate import ResponsesObject
 from addon.protocol.asked import Asked
-from addon.protocol.failure import refuse
+from addon.protocol.failure import refuse, reject
 
 MAX_IMAGES: Final = 10
 """`n` at most, as OpenAI's API has it."""
@@ -78,9 +78,9 @@ def edit(body: dict[str, Any], model: str) -> Picture:
     """POST /v1/images/edits. Raises Refused (400)."""
     given = body.get("images")
     if not isinstance(given, list) or not given:
-        _refuse("Missing required parameter: 'image'.", "image", "missing_required_parameter")
+        reject("Missing required parameter: 'image'.", "image", "missing_required_parameter")
     if len(given) > MAX_UPLOADS:
-        _refuse(f"Too many images: {MAX_UPLOADS} at most.", "image", "invalid_value")
+        reject(f"Too many images: {MAX_UPLOADS} at most.", "image", "invalid_value")
     mask = body.get("mask")
     return _picture(
         body, model, [_url(image, "image") for image in given], _url(mask, "mask") if mask else None
@@ -90,21 +90,21 @@ def edit(body: dict[str, Any], model: str) -> Picture:
 def _picture(body: dict[str, Any], model: str, images: Sequence[str], mask: str | None) -> Picture:
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
-        _refuse("Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter")
+        reject("Missing required parameter: 'prompt'.", "prompt", "missing_required_parameter")
     if body.get("response_format") not in (None, "b64_json"):
-        _refuse(
+        reject(
             "Only 'b64_json' is available as 'response_format': the image comes in the answer, there is no place "
             "to fetch it from.",
             "response_format",
             "unsupported_value",
         )
     if body.get("stream"):
-        _refuse("Images are not streamed here; leave 'stream' out.", "stream", "unsupported_parameter")
+        reject("Images are not streamed here; leave 'stream' out.", "stream", "unsupported_parameter")
     tool: dict[str, Any] = {"type": TOOL}
     named = body.get("model")
     if isinstance(named, str) and named:
         if named.startswith("dall-e"):
-            _refuse(
+            reject(
                 f"The model '{named}' is not available; ask for a gpt-image model.",
                 "model",
                 "model_not_found",
@@ -229,7 +229,7 @@ def _count(n: object) -> int:
     if n is None:
         return 1
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_IMAGES:
-        _refuse(f"Invalid 'n': expected an integer from 1 to {MAX_IMAGES}.", "n", "invalid_value")
+        reject(f"Invalid 'n': expected an integer from 1 to {MAX_IMAGES}.", "n", "invalid_value")
     return n
 
 
@@ -237,29 +237,25 @@ def _url(image: object, param: str) -> str:
     """The address of an image given as JSON: a data URL, or one that the backend can fetch."""
     url = image.get("image_url") if isinstance(image, dict) else image
     if isinstance(image, dict) and image.get("file_id"):
-        _refuse(
+        reject(
             "'file_id' names a file of another account; send the image itself.", param, "unsupported_file_id"
         )
     if not isinstance(url, str) or not url.startswith(("data:image/", "https://", "http://")):
-        _refuse(f"Invalid '{param}': expected an image.", param, "invalid_value")
+        reject(f"Invalid '{param}': expected an image.", param, "invalid_value")
     if url.startswith("data:"):
         try:
             binascii.a2b_base64(url.partition(",")[2][:64])
         except binascii.Error:
-            _refuse(f"Invalid '{param}': its data URL is not base64.", param, "invalid_value")
+            reject(f"Invalid '{param}': its data URL is not base64.", param, "invalid_value")
     return url
 
 
 def _data_url(field: multipart.Field, param: str) -> str:
     if len(field.value) > MAX_UPLOAD_BYTES:
-        _refuse(f"'{param}' is larger than {MAX_UPLOAD_BYTES // 2**20} MiB.", param, "image_too_large")
+        reject(f"'{param}' is larger than {MAX_UPLOAD_BYTES // 2**20} MiB.", param, "image_too_large")
     kind = next((kind for mark, kind in _KINDS.items() if field.value.startswith(mark)), None)
     if field.value[:4] == b"RIFF" and field.value[8:12] == b"WEBP":
         kind = "image/webp"
     if kind is None:
-        _refuse(f"Invalid '{param}': expected a PNG, JPEG, WebP or GIF image.", param, "invalid_image")
+        reject(f"Invalid '{param}': expected a PNG, JPEG, WebP or GIF image.", param, "invalid_image")
     return f"data:{kind};base64,{base64.b64encode(field.value).decode()}"
-
-
-def _refuse(message: str, param: str, code: str) -> NoReturn:
-    raise refuse(400, message, param=param, code=code)

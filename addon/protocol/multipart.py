@@ -20,12 +20,10 @@ _LINE_END: Final = re.compile(rb"\r\n\r\n|\n\n")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field. `filename` and `content_type` are None for a plain value."""
+    """One field, plain or a file."""
 
     name: str
     value: bytes
-    filename: str | None = None
-    content_type: str | None = None
 
 
 def fields(body: bytes, content_type: str) -> list[Field]:
@@ -52,15 +50,9 @@ def _field(part: bytes) -> Field:
         headers[header.strip().lower()] = value.strip()
     head = _header("content-disposition", headers.get("content-disposition", ""))
     name = head.get_param("name", header="content-disposition")
-    filename = head.get_filename()
     if not isinstance(name, str) or not name:
         raise _broken("a field has no name")
-    return Field(
-        name,
-        part[end.end() :].removesuffix(b"\r"),
-        filename,
-        headers.get("content-type"),
-    )
+    return Field(name, part[end.end() :].removesuffix(b"\r"))
 
 
 def _header(name: str, value: str) -> Message[str, str]:

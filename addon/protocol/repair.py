@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from addon.protocol.aggregate import FAILED, LIFECYCLE, TERMINAL, Aggregate
+from addon.protocol.aggregate import FAILURES, LIFECYCLE, TERMINAL, Aggregate
 from addon.protocol.asked import Asked
 from addon.protocol.client_view import ADDED, DONE, ClientView, can_be_announced
 from addon.protocol.errors import Failure, error_object
@@ -169,7 +169,7 @@ class ResponsesStream:
     # Events
 
     def _event(self, kind: str, event: dict[str, Any], frame: Frame) -> None:
-        if kind in _INTERNAL or not (kind.startswith("response.") or kind in FAILED):
+        if kind in _INTERNAL or not (kind.startswith("response.") or kind in FAILURES):
             return
         if self._asked.anchored and kind.startswith("response.web_search_call."):
             return

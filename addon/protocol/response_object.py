@@ -27,11 +27,6 @@ _DEFAULTS: dict[str, Any] = {
 _OURS = ("user", "safety_identifier", "prompt_cache_key", "client_metadata")
 
 
-def now() -> float:
-    """The wall clock, in epoch seconds."""
-    return time.time()
-
-
 def identified(response: dict[str, Any]) -> dict[str, Any]:
     """The response with id and creation time: made up once if the backend left them out, or sent nonsense."""
     known = isinstance(response.get("id"), str) and response["id"]
@@ -41,7 +36,7 @@ def identified(response: dict[str, Any]) -> dict[str, Any]:
     return {
         **response,
         "id": response["id"] if known else f"resp_{uuid.uuid4().hex}",
-        "created_at": response["created_at"] if dated else int(now()),
+        "created_at": response["created_at"] if dated else int(time.time()),
     }
 
 

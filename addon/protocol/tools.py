@@ -13,12 +13,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from addon.protocol.errors import Refused, refuse
+from addon.protocol.input_items import MARKS
 from addon.protocol.tool_names import ToolNames
 
 Tool = dict[str, Any]
 
-# Put on tools by clients of another API; only at the top, since a schema may have a property of that name.
-_MARKS: Final = frozenset({"prompt_cache_breakpoint", "cache_control"})
 _FUNCTION_ORDER: Final = ("type", "name", "description", "strict", "parameters")
 _NO_PARAMETERS: Final[dict[str, Any]] = {
     "type": "object",
@@ -116,7 +115,8 @@ def _flat(tool: Tool) -> Tool:
 
 
 def _clean(tool: Tool) -> Tool:
-    return {key: value for key, value in tool.items() if value is not None and key not in _MARKS}
+    """Without marks at the top; a schema inside may have a property of that name."""
+    return {key: value for key, value in tool.items() if value is not None and key not in MARKS}
 
 
 def _name(tool: Tool, names: ToolNames, place: str) -> str:
