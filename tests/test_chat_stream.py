@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from addon.protocol.asked import Asked
-from addon.protocol.chat_ids import Identity
+from addon.protocol.chat_ids import AnswerName
 from addon.protocol.chat_stream import ChatStream
 from addon.protocol.errors import ProtocolError, network
 from addon.protocol.sse import Decoder, encode
@@ -301,7 +301,7 @@ def test_nothing_comes_after_the_end() -> None:
 
 
 def test_several_choices_share_an_identity_and_differ_in_their_index() -> None:
-    known = Identity("chatcmpl-all", 1, "gpt-x")
+    known = AnswerName("chatcmpl-all", 1, "gpt-x")
     choices = [ChatStream(asked(include_usage=True), index=i, known=known) for i in (0, 1)]
     data = b""
     for choice in choices:

@@ -30,7 +30,16 @@ from addon.protocol.parts import (
 from addon.protocol.slots import Slot, Touched
 from addon.protocol.sse import Frame, dumps
 
-__all__ = ["FAILURES", "LIFECYCLE", "TERMINAL", "Aggregate", "ResponsesObject", "Slot", "Touched"]
+__all__ = [
+    "FAILURES",
+    "LIFECYCLE",
+    "TERMINAL",
+    "Aggregate",
+    "Aggregated",
+    "ResponsesObject",
+    "Slot",
+    "Touched",
+]
 
 TERMINAL = frozenset({"response.completed", "response.done", "response.incomplete"})
 FAILURES = frozenset({"response.failed", "error"})
@@ -305,24 +314,18 @@ class Aggregate:
         return sorted(self.slots, key=lambda slot: (slot.number, slot.order))
 
 
-class ResponsesObject:
-    """The answer of `/v1/responses` for a client that did not ask for a stream: nothing until the end."""
-
-    stream = False
+class Aggregated:
+    """What all forms of an answer have in common, of the Output protocol: its state, and what is kept of it."""
 
     def __init__(self, asked: Asked) -> None:
+        self.done = False
+        self.response: dict[str, Any] | None = None
         self._asked = asked
         self._aggregate = Aggregate()
-        self.response: dict[str, Any] | None = None
-
-    @property
-    def done(self) -> bool:
-        """True once the terminal event was seen."""
-        return self.response is not None
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """All output items as the backend made them."""
+        """All finished output items as the backend made them, hidden ones and encrypted reasoning too."""
         return self._aggregate.items
 
     @property
@@ -330,11 +333,23 @@ class ResponsesObject:
         """See `Aggregate.hidden`."""
         return self._aggregate.hidden(self._asked)
 
+    def _conclude(self) -> dict[str, Any]:
+        """The terminal event was seen. Returns the final Response object."""
+        self.done = True
+        self.response = self._aggregate.result(self._asked)
+        return self.response
+
+
+class ResponsesObject(Aggregated):
+    """The answer of `/v1/responses` for a client that did not ask for a stream: nothing until the end."""
+
+    stream = False
+
     def feed(self, frame: Frame) -> bytes:
         """Takes one frame in; there is nothing to send yet. Raises ProtocolError."""
         self._aggregate.feed(frame)
-        if self._aggregate.terminal is not None and self.response is None:
-            self.response = self._aggregate.result(self._asked)
+        if self._aggregate.terminal is not None and not self.done:
+            self._conclude()
         return b""
 
     def finish(self) -> bytes:

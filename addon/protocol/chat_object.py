@@ -9,18 +9,15 @@ guard.
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
 from addon.protocol import errors
-from addon.protocol.aggregate import Aggregate
-from addon.protocol.asked import Asked
 from addon.protocol.chat_events import Call, Reader
-from addon.protocol.chat_ids import Identity, identity
+from addon.protocol.chat_ids import NamedAnswer
 from addon.protocol.errors import Failure, ProtocolError
 from addon.protocol.sse import Frame
 from addon.protocol.usage_map import chat_usage, total
@@ -51,47 +48,19 @@ class Pieces:
         self.calls[call.index][1].append(piece)
 
 
-class WholeObject(ABC):
-    """Frames in, one JSON body at the end (the Output protocol). Arguments as for ChunkStream."""
+class WholeObject(NamedAnswer, ABC):
+    """Frames in, one JSON body at the end (the Output protocol)."""
 
     stream = False
-    prefix: ClassVar[str]
-    object_name: ClassVar[str]
-
-    def __init__(
-        self,
-        asked: Asked,
-        *,
-        index: int = 0,
-        known: Identity | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.done = False
-        self.response: dict[str, Any] | None = None
-        self._asked = asked
-        self._index = index
-        self._identity = known
-        self._clock = clock
-        self._aggregate = Aggregate()
-        self._source = b""
-
-    @property
-    def items(self) -> list[dict[str, Any]]:
-        """All output items of the answer, hidden ones and encrypted reasoning included."""
-        return self._aggregate.items
-
-    @property
-    def hidden(self) -> list[tuple[list[dict[str, Any]], dict[str, Any] | None]]:
-        """See `Aggregate.hidden`."""
-        return self._aggregate.hidden(self._asked)
+    _source = b""
+    """The terminal event's bytes."""
 
     def feed(self, frame: Frame) -> bytes:
         """Takes one event; nothing is sent before the end. Raises ProtocolError if it makes no sense."""
         if not self.done and frame.type.startswith("response."):
             self._aggregate.feed(frame)
             if self._aggregate.terminal is not None:
-                self.response = self._aggregate.result(self._asked)
-                self.done = True
+                self._conclude()
                 self._source = frame.raw
         return b""
 
@@ -107,9 +76,7 @@ class WholeObject(ABC):
         pieces = Pieces()
         reader = Reader(self._asked, pieces, self._aggregate)
         reader.finish()
-        named = self._identity or identity(
-            self.prefix, self._asked, response, source=self._source, clock=self._clock
-        )
+        named = self._named(response, self._source)
         return {
             "id": named.id,
             "object": self.object_name,

@@ -3,7 +3,7 @@
 Each choice is written by an output of its own that knows its place; what stands once in the client's answer (the id,
 the usage, the end) is written here. The backend knows no `n`, so n choices are n generations.
 
-The rule: every choice bears the same id and time, and the end comes after the last of them.
+The rule: every choice bears the same name, and the end comes after the last of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from addon.protocol.asked import Asked
-from addon.protocol.chat_ids import Identity
+from addon.protocol.chat_ids import AnswerName
 from addon.protocol.chat_object import ChatObject, WholeObject, merge
 from addon.protocol.chat_stream import ChatStream
 from addon.protocol.chunks import DONE, ChunkStream
@@ -77,7 +77,7 @@ class StreamedChoices:
 
     def __init__(self, asked: Asked, count: int) -> None:
         kind = CompletionStream if asked.api == "completions" else ChatStream
-        known = _identity(asked, kind.prefix)
+        known = _shared_name(asked, kind.prefix)
         self._outputs = [Choice(kind(asked, index=index, known=known)) for index in range(count)]
 
     @property
@@ -94,7 +94,7 @@ class WholeChoices:
 
     def __init__(self, asked: Asked, count: int) -> None:
         kind: type[WholeObject] = CompletionObject if asked.api == "completions" else ChatObject
-        known = _identity(asked, kind.prefix)
+        known = _shared_name(asked, kind.prefix)
         self._outputs = [kind(asked, index=index, known=known) for index in range(count)]
 
     @property
@@ -110,5 +110,5 @@ def choices(asked: Asked, count: int) -> Choices:
     return (StreamedChoices if asked.stream else WholeChoices)(asked, count)
 
 
-def _identity(asked: Asked, prefix: str) -> Identity:
-    return Identity(prefix + uuid.uuid4().hex, int(time.time()), asked.model or "")
+def _shared_name(asked: Asked, prefix: str) -> AnswerName:
+    return AnswerName(prefix + uuid.uuid4().hex, int(time.time()), asked.model or "")

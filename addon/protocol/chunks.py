@@ -12,15 +12,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
 from addon.protocol import errors
-from addon.protocol.aggregate import Aggregate
 from addon.protocol.asked import Asked
 from addon.protocol.chat_events import Call, Reader
-from addon.protocol.chat_ids import Identity, identity
+from addon.protocol.chat_ids import AnswerName, NamedAnswer
 from addon.protocol.errors import Failure
 from addon.protocol.sse import Frame
 from addon.protocol.usage_map import chat_usage
@@ -28,47 +27,24 @@ from addon.protocol.usage_map import chat_usage
 DONE = b"data: [DONE]\n\n"
 
 
-class ChunkStream(ABC):
-    """Frames in, chunks out (the Output protocol); the Sink of its own Reader.
-
-    index: which choice this is, where several upstream answers make one client's stream. known: the identity
-    all of them share; by default it is taken from the answer. clock: epoch seconds, for an answer that names
-    no time.
-    """
+class ChunkStream(NamedAnswer, ABC):
+    """Frames in, chunks out (the Output protocol); the Sink of its own Reader."""
 
     stream = True
-    prefix: ClassVar[str]
-    object_name: ClassVar[str]
 
     def __init__(
         self,
         asked: Asked,
         *,
         index: int = 0,
-        known: Identity | None = None,
+        known: AnswerName | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.done = False
-        self.response: dict[str, Any] | None = None
-        self._asked = asked
-        self._index = index
-        self._identity = known
-        self._clock = clock
-        self._aggregate = Aggregate()
+        super().__init__(asked, index=index, known=known, clock=clock)
         self._reader = Reader(asked, self, self._aggregate)
         self._out: list[bytes] = []
         self._head = b""
         self._tail = b""
-
-    @property
-    def items(self) -> list[dict[str, Any]]:
-        """All output items of the answer, hidden ones and encrypted reasoning included."""
-        return self._aggregate.items
-
-    @property
-    def hidden(self) -> list[tuple[list[dict[str, Any]], dict[str, Any] | None]]:
-        """See `Aggregate.hidden`."""
-        return self._aggregate.hidden(self._asked)
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -83,8 +59,7 @@ class ChunkStream(ABC):
             self._open(frame)
         self._reader.feed(frame)
         if self._aggregate.terminal is not None:
-            self.response = self._aggregate.result(self._asked)
-            self.done = True
+            self._conclude()
             self._reader.finish()
         return self._take()
 
@@ -139,9 +114,8 @@ class ChunkStream(ABC):
 
     def _open(self, frame: Frame) -> None:
         """Fixes what every chunk repeats."""
-        if self._identity is None:
-            response = frame.json().get("response")
-            self._identity = identity(self.prefix, self._asked, response, source=frame.raw, clock=self._clock)
+        if self._name is None:
+            self._named(frame.json().get("response"), frame.raw)
         before, after = self._ends()
         usage = b',"usage":null' if self._asked.include_usage else b""
         self._head = b"data: " + orjson.dumps(self._frame())[:-1] + b',"choices":[' + before
@@ -155,7 +129,7 @@ class ChunkStream(ABC):
         self._out += (b"data: ", orjson.dumps(chunk), b"\n\n")
 
     def _frame(self) -> dict[str, Any]:
-        named = self._identity or Identity(self.prefix, int(self._clock()), self._asked.model or "")
+        named = self._name or AnswerName(self.prefix, int(self._clock()), self._asked.model or "")
         return {"id": named.id, "object": self.object_name, "created": named.created, "model": named.model}
 
     def _take(self) -> bytes:

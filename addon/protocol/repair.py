@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from addon.protocol.aggregate import FAILURES, LIFECYCLE, TERMINAL, Aggregate
+from addon.protocol.aggregate import FAILURES, LIFECYCLE, TERMINAL, Aggregated
 from addon.protocol.asked import Asked
 from addon.protocol.client_view import ADDED, DONE, ClientView, can_be_announced
 from addon.protocol.errors import Failure, error_object
@@ -81,32 +81,15 @@ def _escaped_delta(data: bytes) -> bytes | None:
     return found[1] if found else None
 
 
-class ResponsesStream:
+class ResponsesStream(Aggregated):
     """The answer of `/v1/responses` for a client that asked for a stream."""
 
     stream = True
 
     def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._aggregate = Aggregate()
+        super().__init__(asked)
         self._view = ClientView(asked, self._aggregate)
         self._runs: dict[str, _Run] = {}
-        self.response: dict[str, Any] | None = None
-
-    @property
-    def done(self) -> bool:
-        """True once the terminal event was seen."""
-        return self.response is not None
-
-    @property
-    def items(self) -> list[dict[str, Any]]:
-        """All finished output items as the backend made them."""
-        return self._aggregate.items
-
-    @property
-    def hidden(self) -> list[tuple[list[dict[str, Any]], dict[str, Any] | None]]:
-        """See `Aggregate.hidden`."""
-        return self._aggregate.hidden(self._asked)
 
     def feed(self, frame: Frame) -> bytes:
         """The bytes that this frame makes for the client, b"" for none. Raises ProtocolError."""
@@ -115,7 +98,7 @@ class ResponsesStream:
         if not frame.data:
             return frame.raw if frame.is_comment else b""
         event = frame.json()
-        if event and self.response is None:
+        if event and not self.done:
             kind = event.get("type")
             self._event(kind if isinstance(kind, str) and kind else frame.type, event, frame)
         return self._view.taken()
@@ -130,7 +113,7 @@ class ResponsesStream:
         Two events: raw iterators raise only for an `error` with an object, helpers and other SDKs look for
         `response.failed` and for flat members.
         """
-        if self.response is not None:
+        if self.done:
             return b""
         self._aggregate.cut()
         response = {
@@ -242,6 +225,5 @@ class ResponsesStream:
     def _terminal(self, event: dict[str, Any]) -> None:
         self._runs.clear()
         self._view.finish_all()
-        response = self._aggregate.result(self._asked)
+        response = self._conclude()
         self._view.send({**event, "type": f"response.{response['status']}", "response": response})
-        self.response = response
