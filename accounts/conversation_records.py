@@ -63,7 +63,7 @@ class ConversationRecords(Database):
 
     @shielded
     async def remember(self, hashes: Iterable[str], account: str) -> None:
-        """The account with this id made the ciphertexts with these SHA-256 digests (hex)."""
+        """The account with this identity made the ciphertexts with these SHA-256 digests (hex)."""
         now = self.clock()
         rows = [{"hash": each, "account": account, "seen_at": now} for each in hashes]
         if not rows:
@@ -81,7 +81,7 @@ class ConversationRecords(Database):
 
     @shielded
     async def owners(self, hashes: Iterable[str]) -> dict[str, str]:
-        """Digest → account id, for those whose maker is known."""
+        """Digest → identity of the account, for those whose maker is known."""
         wanted: Sequence[str] = list(hashes)
         found: dict[str, str] = {}
         async with self.reading() as connection:

@@ -3,9 +3,9 @@ way.
 
 The one idea: an obstacle is a reason, a sentence for people and the moment it ends. Obstacles come in two
 kinds. A *verdict* excludes always: disabled, login needed, the same ChatGPT account twice, already asked
-for this request, killswitch, a mark from the backend's own refusal, fail-closed, minimum remaining. Being
-used up *by the numbers* is no verdict: numbers may be stale, come from another process, or be overtaken by
-bought credits.
+for this request, a compacted history that another account sealed, killswitch, a mark from the backend's own
+refusal, fail-closed, minimum remaining. Being used up *by the numbers* is no verdict: numbers may be stale,
+come from another process, or be overtaken by bought credits.
 
 The rule that must not be broken: no obstacle is forgotten because another was found first; an account is
 free again when the last of them ends, and not before.
@@ -42,6 +42,7 @@ class Reason(StrEnum):
     LOGIN_REQUIRED = "login_required"
     SAME_ACCOUNT = "same_account"
     EXCLUDED = "excluded"
+    FOREIGN_HISTORY = "foreign_history"
     KILLSWITCH = "killswitch"
     MARKED = "marked"
     UNKNOWN_QUOTA = "unknown_quota"
@@ -96,6 +97,8 @@ class Request:
     """Ids of the accounts that have failed this request already."""
     inflight: Mapping[str, int] = field(default_factory=dict)
     """Body bytes of the requests that run now, by account id."""
+    home: str | None = None
+    """The identity that alone can read the compacted history in it; None when any may be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,12 @@ def _whatever_the_quota(roster: list[Account], account: Account, request: Reques
         found.append(Obstacle(Reason.SAME_ACCOUNT, f"{name} is the same ChatGPT account as {twin.name}"))
     if account.id in request.exclude:
         found.append(Obstacle(Reason.EXCLUDED, f"{name} was already asked for this request"))
+    if request.home not in (None, account.identity):
+        maker = next(
+            (each.name for each in roster if each.identity == request.home), "an account not set up here"
+        )
+        detail = f"{name} cannot read this conversation's compacted history, which {maker} made"
+        found.append(Obstacle(Reason.FOREIGN_HISTORY, detail))
     return found
 
 

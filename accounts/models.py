@@ -95,6 +95,11 @@ class Account:
         return "main" if self.position == 0 else "fallback"
 
     @property
+    def identity(self) -> str:
+        """What the backend ties ciphertexts to: the ChatGPT account id; for an API key our own id."""
+        return self.account_id or self.id
+
+    @property
     def name(self) -> str:
         """What people see: the label, else `main`, else the first 8 characters of the ChatGPT account id."""
         if self.label:

@@ -137,7 +137,7 @@ threads = Table(
     Index("threads_seen_at", "seen_at"),
 )
 
-# Not tied to `accounts`: a ciphertext stays foreign to every other account after its own was removed.
+# By identity, and not tied to `accounts`: a ciphertext stays its account's after a logout and another login.
 ciphertexts = Table(
     "ciphertexts",
     metadata,

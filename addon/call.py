@@ -39,6 +39,8 @@ class Call:
     body: bytes
     ciphertexts: list[str]
     """Digests of the encrypted reasoning in it: each belongs to the account that made it."""
+    compactions: list[str]
+    """Digests of the compacted histories in it, likewise; they cannot be left out."""
     client_version: str | None
     """The `version` a Codex client sent; newer than ours, it is passed on."""
     failed: Callable[[Attempt], object]

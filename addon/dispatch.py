@@ -63,8 +63,9 @@ class Dispatcher:
         """Find an account that begins to answer. Raises Unserved."""
         attempts: list[Attempt] = []
         tried = {account.id for account in self.pool.accounts if not call.suits(account)}
+        home = await self.provenance.home(call.compactions)
         while True:
-            decision = self.pool.decide(self._request(call, frozenset(tried)))
+            decision = self.pool.decide(self._request(call, frozenset(tried), home))
             if not decision.candidates:
                 raise self._unserved(call, attempts, decision)
             candidate = min(decision.candidates, key=lambda each: self._unsuited(each, call))
@@ -81,7 +82,7 @@ class Dispatcher:
                     self.pool.served(account, call.session.key, candidate.pin)
                     return result
             attempts.append(result)
-            if not self._moves_on(result):
+            if not self._moves_on(call, result):
                 raise Unserved(result.failure, attempts, final=False)
             call.failed(result)
 
@@ -94,19 +95,22 @@ class Dispatcher:
     def _log_move(call: Call, attempt: Attempt, account: Account) -> None:
         logger.warning("%s %s → %s (%s)", attempt.status, attempt.account.name, account.name, call.manner)
 
-    def _request(self, call: Call, exclude: frozenset[str]) -> routing.Request:
+    def _request(self, call: Call, exclude: frozenset[str], home: str | None) -> routing.Request:
         return routing.Request(
             session=call.session.key,
             body_bytes=len(call.body),
             model=call.model,
             exclude=exclude,
             inflight=self.pool.inflight,
+            home=home,
         )
 
-    def _moves_on(self, attempt: Attempt) -> bool:
+    def _moves_on(self, call: Call, attempt: Attempt) -> bool:
         failure = attempt.failure
         if failure.cause is Cause.CLOUDFLARE:
             return False
+        if failure.cause is Cause.CIPHERTEXT:  # thoughts were taken out before: whose compaction is it?
+            return bool(call.compactions)
         return failure.cause in ACCOUNT_CAUSES or (failure.upstream_status or 0) in self.fallback_on()
 
     async def _attempt(self, call: Call, account: Account) -> Opened | Attempt:
@@ -118,8 +122,7 @@ class Dispatcher:
         if account.type == "api_key":
             return await self._attempt_plain(call, account, access)
         repairs = Repairs(call.body, call.model, self.learned)
-        if foreign := await self.provenance.foreign(call.ciphertexts, account):
-            repairs.body = codex_request.without_ciphertexts(repairs.body, foreign)
+        repairs.drop(await self.provenance.foreign(call.ciphertexts, account))
         renewed = raised = False
         while True:
             headers = self._headers(call, account, access)
@@ -149,7 +152,7 @@ class Dispatcher:
                     return _without_token(account, error, outcome)
             elif not raised and await self._version_rises(call, account, outcome, headers["version"]):
                 raised = True
-            elif not repairs.repair(outcome):
+            elif not await self._repair(call, account, repairs, outcome):
                 self._mark(call, account, outcome)
                 return Attempt(account, reply.status, outcome, reply.headers)
 
@@ -158,8 +161,7 @@ class Dispatcher:
         assert call.plain
         url, headers = self.openai_url() + call.plain.path, call.plain.headers(access.token.reveal())
         repairs = Repairs(call.plain.content, call.model, Learned())
-        if foreign := await self.provenance.foreign(call.ciphertexts, account):
-            repairs.body = codex_request.without_ciphertexts(repairs.body, foreign)
+        repairs.drop(await self.provenance.foreign(call.ciphertexts, account))
         while True:
             try:
                 reply = await self.upstream.send("POST", url, headers, repairs.body, fresh=repairs.fresh)
@@ -171,7 +173,8 @@ class Dispatcher:
                 return Opened(account, reply, sse.Decoder(), [], verbatim=True)
             outcome = await self._outcome(call, account, reply)
             assert isinstance(outcome, Failure)
-            if outcome.cause is Cause.CIPHERTEXT and call.ciphertexts and repairs.repair(outcome):
+            sealed = outcome.cause is Cause.CIPHERTEXT and call.ciphertexts
+            if sealed and await self._repair(call, account, repairs, outcome):
                 continue
             if outcome.cause is Cause.LOGIN:
                 try:
@@ -180,6 +183,14 @@ class Dispatcher:
                     return _without_token(account, error, outcome)
             self._mark(call, account, outcome)
             return Attempt(account, reply.status, outcome, reply.headers)
+
+    async def _repair(self, call: Call, account: Account, repairs: Repairs, failure: Failure) -> bool:
+        """Change what `failure` is about; all thoughts go only if nobody knows which of them are another's."""
+        if failure.cause is Cause.CIPHERTEXT:
+            foreign = await self.provenance.foreign(call.ciphertexts, account)
+            if repairs.drop(foreign):
+                return True
+        return repairs.repair(failure)
 
     async def _version_rises(self, call: Call, account: Account, failure: Failure, sent: str) -> bool:
         """Whether the model was refused for the version we `sent`, and its catalogue entry asks for a newer one.
@@ -272,14 +283,18 @@ class Dispatcher:
             )
             failure = errors.refuse(401, message, code="login_required", type="authentication_error").failure
             return Unserved(failure, attempts, final=True)
+        bound = [skip for skip in decision.skipped if skip.reason is routing.Reason.FOREIGN_HISTORY]
         if attempts:
-            last = attempts[-1]
+            last = ([each for each in attempts if each.failure.cause is Cause.LIMIT] or attempts)[-1]
             logger.warning(
                 "%s %s: no other account may serve (%s)", last.status, last.account.name, call.manner
             )
             failure = last.failure
             if failure.cause is Cause.LIMIT and decision.retry_at:
                 failure = replace(failure, resets_at=decision.retry_at, retry_after=None)
+            if bound:
+                told = "; ".join((failure.message.rstrip("."), *(skip.detail for skip in bound)))
+                failure = replace(failure, message=f"{told}.")
             return Unserved(failure, attempts, final=True)
         details = "; ".join(
             skip.detail for skip in decision.skipped if skip.reason is not routing.Reason.EXCLUDED

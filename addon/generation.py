@@ -88,6 +88,7 @@ class Generation:
             turn=turn,
             body=codex_request.encode(shaped, turn),
             ciphertexts=codex_request.ciphertexts(shaped.body),
+            compactions=codex_request.compactions(shaped.body),
             client_version=reading.fields.get("version"),
             failed=partial(replays.load, flow),
             completed=self._completed(reading, flow.metadata.get(CLIENT_KEY)),

@@ -1,9 +1,10 @@
 """
-Which account made which encrypted reasoning.
+Which account made which encrypted reasoning, and which compacted history.
 
 The backend binds `encrypted_content` to the account that produced it and answers 400 to anybody else's. So the
 digest of every ciphertext is remembered with its account, here for speed and in the store for restarts and other
-processes; before a request goes to an account, what others made is taken out. Unknown origin is sent as it is.
+processes; before a request goes to an account, what others thought is taken out. Unknown origin is sent as it is,
+and looked up again the next time: another process may be about to write it down.
 """
 
 import asyncio
@@ -30,23 +31,30 @@ class Ledger(Protocol):
 
 
 class Provenance:
-    """Asks and tells who made a ciphertext; accounts are known by their internal ids."""
+    """Asks and tells who made a ciphertext; accounts are known by their identity."""
 
     def __init__(self, ledger: Ledger, background: Background) -> None:
         self._ledger = ledger
         self._background = background
-        self._owners: OrderedDict[str, str | None] = OrderedDict()
-        self._unwritten: dict[str, list[str]] = {}  # by account id
+        self._owners: OrderedDict[str, str] = OrderedDict()
+        self._unwritten: dict[str, list[str]] = {}  # by identity
         self._writer: asyncio.Task[None] | None = None
 
     async def foreign(self, digests: list[str], account: Account) -> list[str]:
         """Those of `digests` that another account made."""
-        unknown = [digest for digest in digests if digest not in self._owners]
-        if unknown:
-            owners = await self._ledger.owners(unknown)
-            for digest in unknown:
-                self._keep(digest, owners.get(digest))
-        return [digest for digest in digests if self._owners.get(digest) not in (None, account.id)]
+        owners = await self._find(digests)
+        return [digest for digest in digests if owners.get(digest) not in (None, account.identity)]
+
+    async def home(self, digests: list[str]) -> str | None:
+        """The identity that made the last of `digests` whose maker is known."""
+        owners = await self._find(digests)
+        return next((owners[digest] for digest in reversed(digests) if digest in owners), None)
+
+    async def _find(self, digests: list[str]) -> dict[str, str]:
+        if unknown := [digest for digest in digests if digest not in self._owners]:
+            for digest, owner in (await self._ledger.owners(unknown)).items():
+                self._keep(digest, owner)
+        return {digest: self._owners[digest] for digest in digests if digest in self._owners}
 
     def remember(self, items: list[dict[str, Any]], account: Account) -> None:
         """The account's answer held these output items."""
@@ -54,8 +62,8 @@ class Provenance:
         if not digests:
             return
         for digest in digests:
-            self._keep(digest, account.id)
-        self._unwritten.setdefault(account.id, []).extend(digests)
+            self._keep(digest, account.identity)
+        self._unwritten.setdefault(account.identity, []).extend(digests)
         if self._writer is None:
             self._writer = self._background.start(self._write_later())
 
@@ -75,7 +83,7 @@ class Provenance:
         for account, digests in unwritten.items():
             await self._ledger.remember(digests, account)
 
-    def _keep(self, digest: str, account: str | None) -> None:
+    def _keep(self, digest: str, account: str) -> None:
         self._owners[digest] = account
         while len(self._owners) > KEPT:
             self._owners.popitem(last=False)

@@ -9,6 +9,7 @@ a tier with the same value, an item type; never a position.
 """
 
 import re
+from collections.abc import Collection
 
 from addon.protocol import codex_request
 from addon.protocol.errors import Cause, Failure
@@ -81,6 +82,10 @@ class Repairs:
             case Cause.CLIENT if found := _ITEM_ID.fullmatch(failure.param or ""):
                 return self._name_items(codex_request.item_type(self.body, int(found[1])))
         return False
+
+    def drop(self, foreign: Collection[str]) -> bool:
+        """Take these ciphertexts out; whether any was there."""
+        return bool(foreign) and self._use(codex_request.without_ciphertexts(self.body, foreign))
 
     def reconnect(self) -> bool:
         """Nothing was sent: once more, on a connection of its own."""

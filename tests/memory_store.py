@@ -19,6 +19,7 @@ class MemoryStore:
     quotas_known: Mapping[str, Quota] = field(default_factory=dict)
     marks_known: Mapping[str, Mark] = field(default_factory=dict)
     pins_known: Mapping[str, Pin] = field(default_factory=dict)
+    makers: dict[str, str] = field(default_factory=dict)
 
     async def accounts(self) -> list[Account]:
         return list(self.known)
@@ -37,6 +38,9 @@ class MemoryStore:
 
     async def observe(self, seen: Observations) -> None:
         pass
+
+    async def owners(self, hashes: Iterable[str]) -> dict[str, str]:
+        return {each: self.makers[each] for each in hashes if each in self.makers}
 
 
 class EndlessTokens:

@@ -18,6 +18,7 @@ from addon.protocol.codex_request import (
     Options,
     Turn,
     ciphertexts,
+    compactions,
     encode,
     fold_developer,
     headers,
@@ -598,6 +599,15 @@ def test_foreign_ciphertexts_go_and_reasoning_that_is_worth_nothing_without() ->
     ]
     assert orjson.loads(without_ciphertexts(body, {digest("g1")}))["input"] == CIPHERS["input"][1:]
     assert without_ciphertexts(body, set()) is body
+
+
+def test_a_compacted_history_is_never_left_out() -> None:
+    sealed = [
+        {"type": kind, "encrypted_content": f"g {kind}"} for kind in ("compaction", "context_compaction")
+    ]
+    body = {"model": "m", "input": [USER, {"type": "reasoning", "encrypted_content": "g1"}, *sealed]}
+    assert compactions(body) == [digest("g compaction"), digest("g context_compaction")]
+    assert orjson.loads(without_ciphertexts(orjson.dumps(body), None))["input"] == [USER, *sealed]
 
 
 def test_developer_messages_fold_into_the_instructions() -> None:

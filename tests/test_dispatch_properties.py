@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -45,6 +46,7 @@ ANSWERS = {
     "full secondary": (200, [FULL % b"secondary"]),
     "workspace": (403, [b'{"detail":{"code":"invalid_workspace_selected"}}']),
 }
+CANNOT_READ = (400, [b'{"error":{"code":"invalid_encrypted_content","message":"could not be verified"}}'])
 
 
 class StillReply:
@@ -71,11 +73,13 @@ class NotingUpstream:
     def __init__(self, plan: dict[str, str]) -> None:
         self.plan = plan
         self.asked: list[str] = []
+        self.bodies: list[bytes] = []
 
     async def send(self, method: str, url: str, headers: dict[str, str], body: bytes, **_: Any) -> StillReply:
         name = headers["authorization"].removeprefix("Bearer ")
         self.asked.append(name)
-        return StillReply(*ANSWERS[self.plan[name]])
+        self.bodies.append(body)
+        return StillReply(*ANSWERS.get(self.plan[name], CANNOT_READ))
 
 
 class NoCatalogue:
@@ -92,9 +96,15 @@ class NoCatalogue:
 
 
 async def dispatch(
-    state: State, upstream: NotingUpstream, pool: AccountPool | None = None
+    state: State,
+    upstream: NotingUpstream,
+    pool: AccountPool | None = None,
+    *,
+    history: Sequence[dict[str, Any]] = (),
+    makers: dict[str, str] | None = None,
 ) -> Opened | Unserved:
-    store = MemoryStore(state.accounts, state.quotas, state.marks, state.pins)
+    """`history` is the input; `makers` says by digest which identity made a ciphertext in it."""
+    store = MemoryStore(state.accounts, state.quotas, state.marks, state.pins, makers or {})
     if pool is None:
         pool = AccountPool(
             cast("Any", store), cast("Any", EndlessTokens()), lambda: state.policy, lambda: NOW
@@ -121,7 +131,7 @@ async def dispatch(
     )
     session = Session(state.request.session or "nobody", "thread")
     turn = codex_request.Turn("thread", "turn", 0, "installation")
-    body: dict[str, Any] = {"model": state.request.model or "gpt-5.5", "input": []}
+    body: dict[str, Any] = {"model": state.request.model or "gpt-5.5", "input": [*history]}
     shaped = Shaped(
         body=body, asked=Asked(api="responses", stream=True, model=None, echo={}), dropped=(), lite=False
     )
@@ -130,7 +140,8 @@ async def dispatch(
         session=session,
         turn=turn,
         body=orjson.dumps(body),
-        ciphertexts=[],
+        ciphertexts=codex_request.ciphertexts(body),
+        compactions=codex_request.compactions(body),
         client_version=None,
         failed=lambda attempt: None,
         completed=lambda account, output: None,
@@ -225,3 +236,13 @@ async def test_a_limit_that_names_its_window_only_holds_until_that_windows_reset
     assert isinstance(served, Opened)
     assert served.account.id == "b"
     assert pool.marks["a", "codex"].until == now + hours * 3600
+
+
+async def test_a_limit_is_told_though_the_last_account_refused_for_good() -> None:
+    state = State(Policy(), [account("a", 0), account("b", 1)], {}, {}, {}, Request(session="s"))
+    pool = AccountPool(
+        cast("Any", MemoryStore(state.accounts)), cast("Any", EndlessTokens()), Policy, lambda: NOW
+    )
+    refused = await dispatch(state, NotingUpstream({"a": "limit", "b": "workspace"}), pool)
+    assert isinstance(refused, Unserved)
+    assert (refused.failure.status, refused.failure.resets_at) == (429, pool.marks["a", "codex"].until)

@@ -32,6 +32,7 @@ from addon.protocol.misplaced import reread
 from addon.protocol.model_settings import shape_include, shape_reasoning, shape_text, shape_tier
 from addon.protocol.resend import (
     ciphertexts,
+    compactions,
     fold_developer,
     item_type,
     value_of,
@@ -49,6 +50,7 @@ __all__ = [
     "Options",
     "Turn",
     "ciphertexts",
+    "compactions",
     "encode",
     "fold_developer",
     "headers",

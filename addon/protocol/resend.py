@@ -22,6 +22,7 @@ from addon.protocol.wire_json import dump
 # Without these every request is refused; removing one would only trade one 400 for another.
 _INDISPENSABLE: Final = frozenset({"model", "input", "instructions", "store", "stream"})
 _STEP: Final = re.compile(r"[^.\[\]]+")
+_COMPACTIONS: Final = frozenset({"compaction", "context_compaction"})
 ID_PREFIXES: Final = {
     "message": "msg",
     "reasoning": "rs",
@@ -108,10 +109,16 @@ def ciphertexts(body: dict[str, Any]) -> list[str]:
     return [_digest(holder["encrypted_content"]) for item in body["input"] for holder in _holders(item)]
 
 
+def compactions(body: dict[str, Any]) -> list[str]:
+    """Those of the ciphertexts that stand for a history that was made short."""
+    return ciphertexts({"input": [item for item in body["input"] if item.get("type") in _COMPACTIONS]})
+
+
 def without_ciphertexts(body: bytes, foreign: Collection[str] | None) -> bytes:
     """The body less the ciphertexts whose SHA-256 is in `foreign` (None: all of them).
 
-    Another account made them and this one cannot read them. An item or part that holds nothing else goes too.
+    Another account made them and this one cannot read them. An item or part that holds nothing else goes too. A
+    compaction stays: without it the model would answer without its history, and nobody would know.
     """
     parsed = orjson.loads(body)
     items = parsed["input"]
@@ -122,6 +129,8 @@ def without_ciphertexts(body: bytes, foreign: Collection[str] | None) -> bytes:
 
 
 def _without_ciphertext(item: dict[str, Any], foreign: Collection[str] | None) -> dict[str, Any] | None:
+    if item.get("type") in _COMPACTIONS:
+        return item
     for name in ("content", "output"):
         parts = item.get(name)
         if isinstance(parts, list):
