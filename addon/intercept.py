@@ -55,6 +55,10 @@ class Intercept:
         if route := routes.match(flow.request.method, flow.request.path):
             flow.metadata[CLAIMED] = route.value
             flow.request.stream = False  # whatever `stream_large_bodies` says: the body is rewritten whole
+        elif trouble := self._services.no_settings:
+            flow.metadata[CLAIMED] = passthrough.ANSWERED
+            flow.request.stream = False
+            refuse(flow, errors.refuse(503, trouble, code="proxy_error", type="server_error").failure)
         else:
             passthrough.take(flow, self._services.settings.unsupported, direct=direct)
 

@@ -4,13 +4,14 @@ mitmproxy's options: ours beside its own, and the defaults a proxy for one API s
 Every setting is an option too (`--set codex_web_search=false`, or live in mitmweb), declared from the settings
 model. An option that is not set is None, so that the weaker sources decide.
 
-The rule: a default of mitmproxy's is changed only where the user left it.
+The rules: a default of mitmproxy's is changed only where the user left it; and `load` never fails, because mitmproxy
+would go on as a plain proxy without a word. What is wrong comes up in `configure`, which ends a start.
 """
 
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
@@ -38,16 +39,20 @@ class Options:
     """The addon that holds the settings, and what must be told when they change."""
 
     def __init__(self) -> None:
-        self._file: SettingsFile
+        self._file: SettingsFile | None = None
         self._rows = describe()
         self._watcher: asyncio.Task[None] | None = None
         self._rebinding: asyncio.Task[None] | None = None
         self.changed: list[Callable[[], None]] = []
+        self.trouble = ""
+        """What is wrong with the settings while there are none to go by: then nothing is served."""
+        self.usable = asyncio.Event()
+        """Set once there are settings to go by."""
 
     @property
     def current(self) -> Settings:
-        """The settings as they are now; never kept by others."""
-        return self._file.current
+        """The settings as they are now, the defaults while they cannot be read; never kept by others."""
+        return self._file.current if self._file else Settings()
 
     def load(self, loader: Loader) -> None:
         for row in self._rows:
@@ -56,21 +61,18 @@ class Options:
         for name, value in DEFAULTS.items():
             if not ctx.options.has_changed(name):
                 ctx.options.update(**{name: value})
-        try:
-            self._file = SettingsFile()
-        except SettingsError as error:
-            raise OptionsError(str(error)) from None
-        self._say_problems()
+        self._begin()
 
     def configure(self, updated: Set[str]) -> None:
-        ours = [row.option for row in self._rows]
-        if not updated.isdisjoint(ours):
-            values = {name: getattr(ctx.options, name) for name in ours}
-            try:
-                self._file.use_options({name: value for name, value in values.items() if value is not None})
-            except SettingsError as error:
-                raise OptionsError(str(error)) from None
-            self._announce()
+        if updated.isdisjoint(row.option for row in self._rows):
+            return
+        if self._file is None:
+            raise OptionsError(self.trouble)
+        try:
+            self._file.use_options(self._chosen())
+        except SettingsError as error:
+            raise OptionsError(str(error)) from None
+        self._announce()
 
     def running(self) -> None:
         if self._watcher is None:
@@ -95,20 +97,41 @@ class Options:
         if ctx.options.listen_host == DEFAULTS["listen_host"] and not loopback(client.peername[0]):
             client.error = "came in before the port was closed to other machines"
 
+    def _begin(self) -> None:
+        """Read the settings for the first time, if they can be read."""
+        try:
+            self._file = SettingsFile(options=self._chosen())
+        except SettingsError as error:
+            self.trouble = f"The settings of the proxy are wrong:\n{error}"
+            return
+        self.trouble = ""
+        self.usable.set()
+        self._say_problems(self._file)
+
+    def _chosen(self) -> dict[str, object]:
+        """The options that are set."""
+        values = {row.option: getattr(ctx.options, row.option) for row in self._rows}
+        return {name: value for name, value in values.items() if value is not None}
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(RELOAD_INTERVAL)
-            if self._file.reload_if_changed():
-                self._say_problems()
+            if self._file is None:
+                self._begin()
+                if self._file is not None:
+                    logger.info("The settings are right now.")
+                    self._announce()
+            elif self._file.reload_if_changed():
+                self._say_problems(self._file)
                 self._announce()
 
     def _announce(self) -> None:
         for tell in self.changed:
             tell()
 
-    def _say_problems(self) -> None:
-        problems: Sequence[object] = self._file.problems
-        for problem in problems:
+    @staticmethod
+    def _say_problems(file: SettingsFile) -> None:
+        for problem in file.problems:
             logger.warning("%s", problem)
 
 

@@ -30,7 +30,7 @@ from addon.detached import Running
 from addon.dispatch import Dispatcher
 from addon.options import Options
 from addon.protocol import errors
-from addon.protocol.codex_request import Identity
+from addon.protocol.identity import Identity
 from addon.provenance import Provenance
 from addon.quota_service import QuotaService
 from addon.renewal import Renewal
@@ -66,6 +66,11 @@ class Services:
     def settings(self) -> Settings:
         return self._options.current
 
+    @property
+    def no_settings(self) -> str:
+        """Why there are no settings to go by; empty if there are."""
+        return self._options.trouble
+
     def running(self) -> None:
         """Begin to open everything."""
         if self._life is None:
@@ -78,12 +83,14 @@ class Services:
 
     async def ready(self) -> None:
         """Wait until requests can be served. Raises Refused with the reason when they cannot."""
-        await self._settled.wait()
-        if self._trouble:
-            raise errors.refuse(503, self._trouble, code="proxy_error", type="server_error")
+        if not self.no_settings:
+            await self._settled.wait()
+        if trouble := self.no_settings or self._trouble:
+            raise errors.refuse(503, trouble, code="proxy_error", type="server_error")
 
     async def _live(self) -> None:
         try:
+            await self._options.usable.wait()
             await self._open()
         except asyncio.CancelledError:
             raise

@@ -75,6 +75,9 @@ class ForkedProxy(ProxyProcess):
         self._fork.kill(how)
         await self._fork.join()
 
+    async def exit_code(self) -> int:
+        return await self._fork.join()
+
 
 async def openai_auth(arguments: list[str], environ: dict[str, str], folder: Path) -> str:
     """What the command says. Fails when the command does."""

@@ -108,6 +108,10 @@ class ProxyProcess:
             self._process.send_signal(how)
             await self._process.wait()
 
+    async def exit_code(self) -> int:
+        """Its exit code, when it has ended."""
+        return await self._process.wait()
+
     async def wait_for(self, pattern: str | re.Pattern[str]) -> str:
         """The first log line, past or future, that matches. Fails when the process ends without one."""
         expression = re.compile(pattern)

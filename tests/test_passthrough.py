@@ -73,7 +73,7 @@ class Way:
 @contextlib.asynccontextmanager
 async def way(tmp_path: Path, **settings: Any) -> AsyncIterator[Way]:
     tls, _ = server_context(tmp_path)
-    services: Any = SimpleNamespace(settings=Settings(**settings))
+    services: Any = SimpleNamespace(settings=Settings(**settings), no_settings="")
     servers = VirtualServers()
     async with OpenAIStandIn(tls) as openai:
         connections = ToStandIn(openai.port)
