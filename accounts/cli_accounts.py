@@ -12,9 +12,21 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from accounts import account_views, importer, pacing
-from accounts.console import Id, Json, coloured, command, note, open_store, print_json, print_table, say
+from accounts import account_views, importer, killswitch_rules, pacing, paths
+from accounts.console import (
+    Id,
+    Json,
+    coloured,
+    command,
+    note,
+    open_store,
+    print_json,
+    print_table,
+    say,
+    settings_file,
+)
 from accounts.models import Account
+from accounts.settings_file import write_settings
 from accounts.sign_in import described, take_over
 
 COLOURS = {"ok": "green", "limited": "yellow", "login_required": "red", "disabled": "dim"}
@@ -112,7 +124,10 @@ async def order(a: Id, b: Id) -> None:
 async def rename(id: Id, name: Annotated[str, typer.Argument(help="The new label.")]) -> None:
     """Give an account another label."""
     async with open_store() as store:
-        account = await store.rename(id, name)
+        before = await store.account(id)
+        account = await store.rename(before.id, name)
+    if changes := killswitch_rules.renamed(before, account, settings_file().current):
+        write_settings(paths.settings_file(), changes)
     say(f"Renamed: {described(account)}.")
 
 

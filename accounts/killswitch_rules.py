@@ -1,8 +1,8 @@
 """What a person says about the killswitch, as changes of the settings; and how it stands, as rows.
 
 The one idea: the command and mitmproxy's `codex.killswitch` read the same words. An account is written down
-under the name that people see, with its case, and only once. The rule: a word that is not understood changes
-nothing at all.
+under the name that people see, with its case, and only once; with another name it keeps its threshold. The rule:
+a word that is not understood changes nothing at all.
 """
 
 from __future__ import annotations
@@ -49,14 +49,29 @@ def _thresholds(pairs: Sequence[str], accounts: Sequence[Account], settings: Set
         if name == ALL:
             everyone, own = limits, {}
         elif name.lower() == MAIN:
+            for account in accounts[:1]:
+                _forget(own, account)
             own[MAIN] = limits
         else:
             account = resolve(accounts, name)
-            for other in (account.id, account.label, account.account_id):
-                own.pop(other or "", None)
+            _forget(own, account)
             own[account.label or account.account_id or account.id] = limits
     found: dict[str, object] = {"killswitch.accounts": own or None}
     return found if everyone is None else found | {"killswitch.main": everyone}
+
+
+def _forget(own: dict[str, object], account: Account) -> None:
+    for name in (account.id, account.label, account.account_id):
+        own.pop(name or "", None)
+
+
+def renamed(before: Account, after: Account, settings: Settings) -> dict[str, object]:
+    """The settings to write when an account has got another label: nothing if it has no threshold by the old one."""
+    own = dict(settings.killswitch.accounts)
+    if before.label is None or before.label not in own or after.label is None:
+        return {}
+    own[after.label] = own.pop(before.label)
+    return {"killswitch.accounts": own}
 
 
 def rows(

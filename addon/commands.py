@@ -18,7 +18,7 @@ from mitmproxy.exceptions import CommandError
 from mitmproxy.log import ALERT
 from mitmproxy.types import Choice, Data
 
-from accounts import account_views, paths
+from accounts import account_views, killswitch_rules, paths
 from accounts.account_records import checked_label, resolve
 from accounts.logs import log_path
 from accounts.models import Account, AccountsError
@@ -167,11 +167,14 @@ class Commands:
     @codex("rename", account="codex.account.names")
     def rename(self, account: str, name: str) -> None:
         """Give an account another label."""
-        id = self._account(account).id
-        label = self._valid(lambda: checked_label(name, self._pool().accounts, id))
+        before = self._account(account)
+        label = self._valid(lambda: checked_label(name, self._pool().accounts, before.id))
 
         async def act(store: Store) -> str:
-            return f"Renamed: {(await store.rename(id, label)).name}."
+            after = await store.rename(before.id, label)
+            if changes := killswitch_rules.renamed(before, after, self._options.current):
+                write_settings(paths.settings_file(), changes)
+            return f"Renamed: {after.name}."
 
         self._change(act)
 

@@ -311,8 +311,18 @@ class TestKillswitch:
 
     async def test_a_threshold_for_nobody_is_pointed_out(self, machine: Machine) -> None:
         await machine.ok("killswitch", "set", "work:5,5")
-        await machine.ok("rename", "work", "office")
+        await machine.ok("remove", "work")
         assert "'work', but no account has that name" in (await machine.run("killswitch")).stderr
+
+    async def test_a_renamed_account_keeps_its_threshold(self, machine: Machine) -> None:
+        await machine.ok("killswitch", "set", "work:20,30")
+        await machine.ok("rename", "work", "office")
+        assert (await self.rows(machine))[3].startswith("office 20% 30%")
+
+    async def test_main_is_set_also_when_it_had_a_threshold_of_its_own(self, machine: Machine) -> None:
+        await machine.ok("rename", "main", "home")
+        await self.rows(machine, "set", "home:20,30")
+        assert (await self.rows(machine, "set", "main:1,2"))[2].startswith("home 1% 2%")
 
 
 class TestReset:
