@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from accounts.models import Account
 from addon.protocol import sse
 from addon.protocol.asked import Shaped
-from addon.protocol.codex_request import Turn
 from addon.protocol.errors import Failure, Refused
+from addon.protocol.identity import Turn
 from addon.protocol.output import Output
 from addon.protocol.plain import Plain
 from addon.sessions import Session

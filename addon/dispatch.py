@@ -19,9 +19,9 @@ from accounts.models import Access, Account, AccountsError, LoginRequired, Mark
 from accounts.pool import AccountPool
 from addon import beginning
 from addon.call import Attempt, Call, Opened, Unserved
-from addon.protocol import codex_request, errors, sse, versions
-from addon.protocol.codex_request import Identity
+from addon.protocol import errors, sse, versions
 from addon.protocol.errors import Cause, Failure
+from addon.protocol.identity import Identity, request_headers
 from addon.protocol.output import Output
 from addon.provenance import Provenance
 from addon.repairs import Learned, Repairs
@@ -209,7 +209,7 @@ class Dispatcher:
         return replace(identity, version=versions.newest(identity.version, wanted))
 
     def _headers(self, call: Call, account: Account, access: Access) -> dict[str, str]:
-        headers = codex_request.headers(
+        headers = request_headers(
             call.turn,
             self.identity_for(call),
             lite=call.shaped.lite,

@@ -20,13 +20,14 @@ from addon.continuity import hidden_searches
 from addon.detached import Detached
 from addon.exchange import Exchange
 from addon.fan_out import FanOut
-from addon.protocol import codex_request, compaction, images
+from addon.protocol import codex_request, compaction, images, resend
 from addon.protocol.aggregate import ResponsesObject
 from addon.protocol.asked import Asked, Shaped
 from addon.protocol.chat_object import ChatObject
 from addon.protocol.chat_stream import ChatStream
 from addon.protocol.choices import Choices, choices
 from addon.protocol.completions import CompletionObject, CompletionStream
+from addon.protocol.identity import request_headers
 from addon.protocol.output import Output
 from addon.protocol.plain import Plain
 from addon.protocol.repair import ResponsesStream
@@ -72,7 +73,7 @@ class Generation:
             replays.show(flow.request, url, dict(call.plain.fields), call.plain.content)
         else:
             identity = services.dispatcher.identity_for(call)
-            shown = codex_request.headers(call.turn, identity, lite=call.shaped.lite)
+            shown = request_headers(call.turn, identity, lite=call.shaped.lite)
             replays.show(flow.request, services.settings.responses_url, shown, call.body)
 
     def _call(self, flow: http.HTTPFlow, reading: Reading, session: Session) -> Call:
@@ -87,8 +88,8 @@ class Generation:
             session=session,
             turn=turn,
             body=codex_request.encode(shaped, turn),
-            ciphertexts=codex_request.ciphertexts(shaped.body),
-            compactions=codex_request.compactions(shaped.body),
+            ciphertexts=resend.ciphertexts(shaped.body),
+            compactions=resend.compactions(shaped.body),
             client_version=reading.fields.get("version"),
             failed=partial(replays.load, flow),
             completed=self._completed(reading, flow.metadata.get(CLIENT_KEY)),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from accounts.models import Account
 from addon.background import Background
-from addon.protocol import codex_request
+from addon.protocol import resend
 
 KEPT = 50_000
 """Digests held in memory: some megabytes, days of work."""
@@ -58,7 +58,7 @@ class Provenance:
 
     def remember(self, items: list[dict[str, Any]], account: Account) -> None:
         """The account's answer held these output items."""
-        digests = codex_request.ciphertexts({"input": items})
+        digests = resend.ciphertexts({"input": items})
         if not digests:
             return
         for digest in digests:

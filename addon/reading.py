@@ -26,6 +26,7 @@ from addon.protocol import (
 )
 from addon.protocol.asked import Api, Asked, Shaped
 from addon.protocol.failure import Refused
+from addon.protocol.identity import session_key
 from addon.protocol.routes import Route
 from addon.protocol.search_replay import Lookup
 from addon.services import Services
@@ -78,7 +79,7 @@ class Reader:
         past = (
             await services.stored.past(body, client) if route in (Route.RESPONSES, Route.COMPACT) else Past()
         )
-        session = codex_request.session_key(fields, body, client=client, chain=past.session)
+        session = session_key(fields, body, client=client, chain=past.session)
         key_first = self._key_comes_first(session, body)
         readable = True
         try:

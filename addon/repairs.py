@@ -11,7 +11,7 @@ a tier with the same value, an item type; never a position.
 import re
 from collections.abc import Collection
 
-from addon.protocol import codex_request
+from addon.protocol import resend
 from addon.protocol.errors import Cause, Failure
 
 STRIPPED_NAMES = 3
@@ -59,7 +59,7 @@ class Repairs:
             if value in (None, self._value(name)):
                 self._strip(name)
         if learned.id_types:
-            self.body = codex_request.with_item_ids(self.body, learned.id_types)
+            self.body = resend.with_item_ids(self.body, learned.id_types)
 
     def repair(self, failure: Failure) -> bool:
         """Change what `failure` is about; False if nothing can be, or has been already."""
@@ -71,21 +71,19 @@ class Repairs:
                 changed = [self._refuse(name) for name in failure.names]
                 return any(changed)
             case Cause.CIPHERTEXT:
-                return self._once(failure.cause) and self._use(
-                    codex_request.without_ciphertexts(self.body, None)
-                )
+                return self._once(failure.cause) and self._use(resend.without_ciphertexts(self.body, None))
             case Cause.CLOUDFLARE:
                 self.fresh = True
                 return self._once(failure.cause)
             case Cause.CLIENT if "developer messages are not allowed" in failure.message.lower():
-                return self._once("developer") and self._use(codex_request.fold_developer(self.body))
+                return self._once("developer") and self._use(resend.fold_developer(self.body))
             case Cause.CLIENT if found := _ITEM_ID.fullmatch(failure.param or ""):
-                return self._name_items(codex_request.item_type(self.body, int(found[1])))
+                return self._name_items(resend.item_type(self.body, int(found[1])))
         return False
 
     def drop(self, foreign: Collection[str]) -> bool:
         """Take these ciphertexts out; whether any was there."""
-        return bool(foreign) and self._use(codex_request.without_ciphertexts(self.body, foreign))
+        return bool(foreign) and self._use(resend.without_ciphertexts(self.body, foreign))
 
     def reconnect(self) -> bool:
         """Nothing was sent: once more, on a connection of its own."""
@@ -106,17 +104,17 @@ class Repairs:
 
     def _value(self, name: str) -> str | None:
         """The value on which it depends whether a member is refused; None if it does not."""
-        return str(codex_request.value_of(self.body, name)) if name == _TIER else None
+        return str(resend.value_of(self.body, name)) if name == _TIER else None
 
     def _strip(self, name: str) -> bool:
-        if not self._use(codex_request.without(self.body, [name])):
+        if not self._use(resend.without(self.body, [name])):
             return False
         self.stripped.append(name)
         return True
 
     def _name_items(self, kind: str | None) -> bool:
         """Give all items of a type their ids."""
-        if kind is None or not self._use(codex_request.with_item_ids(self.body, {kind})):
+        if kind is None or not self._use(resend.with_item_ids(self.body, {kind})):
             return False
         self._learned.id_types.add(kind)
         return True

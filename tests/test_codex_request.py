@@ -13,21 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addon.protocol.asked import Shaped
-from addon.protocol.codex_request import (
-    Identity,
-    Options,
-    Turn,
+from addon.protocol.codex_request import Options, encode, shape
+from addon.protocol.errors import Failure, Refused
+from addon.protocol.identity import Identity, Turn, request_headers
+from addon.protocol.resend import (
     ciphertexts,
     compactions,
-    encode,
     fold_developer,
-    headers,
-    shape,
     with_item_ids,
     without,
     without_ciphertexts,
 )
-from addon.protocol.errors import Failure, Refused
 from addon.protocol.search_replay import replay_key
 
 Body = dict[str, Any]
@@ -525,7 +521,7 @@ def test_a_body_nested_too_deeply_is_refused() -> None:
 
 
 def test_the_headers() -> None:
-    assert headers(TURN, IDENTITY, lite=False) == {
+    assert request_headers(TURN, IDENTITY, lite=False) == {
         "originator": "openai-auth-proxy",
         "user-agent": "openai-auth-proxy/1 (Linux)",
         "version": "0.169.0",
@@ -543,10 +539,10 @@ def test_the_headers() -> None:
 
 
 def test_headers_that_come_with_an_occasion() -> None:
-    more = headers(TURN, IDENTITY, lite=True, turn_state="opaque")
+    more = request_headers(TURN, IDENTITY, lite=True, turn_state="opaque")
     assert more["x-openai-internal-codex-responses-lite"] == "true"
     assert more["x-codex-turn-state"] == "opaque"
-    assert "x-codex-beta-features" not in headers(TURN, Identity("a", "a/1", "1"), lite=False)
+    assert "x-codex-beta-features" not in request_headers(TURN, Identity("a", "a/1", "1"), lite=False)
 
 
 # --- once more, after a refusal

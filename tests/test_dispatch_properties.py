@@ -24,8 +24,9 @@ from accounts.routing import Policy, Request
 from addon.background import Background
 from addon.call import Call, Opened, Unserved
 from addon.dispatch import Dispatcher
-from addon.protocol import codex_request
+from addon.protocol import resend
 from addon.protocol.asked import Asked, Shaped
+from addon.protocol.identity import Identity, Turn
 from addon.protocol.plain import Plain
 from addon.provenance import Provenance
 from addon.sessions import Session, Sessions
@@ -115,9 +116,7 @@ async def dispatch(
     async def thread_id(key: str) -> str:
         return f"thread-{key}"
 
-    identity = codex_request.Identity(
-        originator="test", user_agent="test/1", version="1.0.0", beta_features=""
-    )
+    identity = Identity(originator="test", user_agent="test/1", version="1.0.0", beta_features="")
     dispatcher = Dispatcher(
         pool=pool,
         upstream=cast("Any", upstream),
@@ -130,7 +129,7 @@ async def dispatch(
         openai_url=lambda: "https://openai.invalid",
     )
     session = Session(state.request.session or "nobody", "thread")
-    turn = codex_request.Turn("thread", "turn", 0, "installation")
+    turn = Turn("thread", "turn", 0, "installation")
     body: dict[str, Any] = {"model": state.request.model or "gpt-5.5", "input": [*history]}
     shaped = Shaped(
         body=body, asked=Asked(api="responses", stream=True, model=None, echo={}), dropped=(), lite=False
@@ -140,8 +139,8 @@ async def dispatch(
         session=session,
         turn=turn,
         body=orjson.dumps(body),
-        ciphertexts=codex_request.ciphertexts(body),
-        compactions=codex_request.compactions(body),
+        ciphertexts=resend.ciphertexts(body),
+        compactions=resend.compactions(body),
         client_version=None,
         failed=lambda attempt: None,
         completed=lambda account, output: None,

@@ -17,6 +17,7 @@ from addon.background import Background
 from addon.continuity import MAX_AGE, Continuity, hidden_searches
 from addon.protocol import codex_request
 from addon.protocol.aggregate import ResponsesObject
+from addon.protocol.identity import Turn
 from addon.protocol.search_replay import replay_key
 from addon.protocol.sse import Decoder, encode
 from addon.stored import Past, Stored, history, reference
@@ -102,7 +103,7 @@ async def test_naming_the_past_and_sending_it_make_the_same_bytes(conversation: 
             user("three"),
         ],
     }
-    turn = codex_request.Turn("t", "u", 0, "i")
+    turn = Turn("t", "u", 0, "i")
     for short in (named, references):
         past = await conversation.stored.past(short, ALICE)
         shaped = codex_request.shape(short, options, history=past.history, resolve=past.references.get)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from addon.protocol import codex_request
+from addon.protocol.identity import Turn
 from addon.protocol.search_replay import replay_key
 from addon.stored import Past, history
 
@@ -61,7 +62,7 @@ def test_every_turn_of_a_conversation_is_the_same_named_and_sent(conversation: l
         )
         sent += own
         whole = codex_request.shape({**BODY, "input": sent}, OPTIONS, hidden=lambda key: hidden.get(key, []))
-        turn = codex_request.Turn("t", "u", 0, "i")
+        turn = Turn("t", "u", 0, "i")
         assert codex_request.encode(named, turn) == codex_request.encode(whole, turn)
         items = named.body["input"]
         assert items[: len(before)] == before

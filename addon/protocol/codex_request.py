@@ -19,50 +19,14 @@ from typing import Any, Final
 from addon.protocol import anchor
 from addon.protocol.asked import Asked, Shaped
 from addon.protocol.errors import Refused, refuse
-from addon.protocol.identity import (
-    Identity,
-    Turn,
-    client_metadata,
-    headers,
-    own_metadata,
-    session_key,
-)
+from addon.protocol.identity import Turn, client_metadata, own_metadata
 from addon.protocol.input_items import Resolve, as_items, is_lite, shape_items
 from addon.protocol.misplaced import reread
 from addon.protocol.model_settings import shape_include, shape_reasoning, shape_text, shape_tier
-from addon.protocol.resend import (
-    ciphertexts,
-    compactions,
-    fold_developer,
-    item_type,
-    value_of,
-    with_item_ids,
-    without,
-    without_ciphertexts,
-)
 from addon.protocol.search_replay import Lookup, restore_hidden
 from addon.protocol.tool_names import ToolNames
 from addon.protocol.tools import custom_names, shape_choice, shape_tools
 from addon.protocol.wire_json import dump, too_deep
-
-__all__ = [
-    "Identity",
-    "Options",
-    "Turn",
-    "ciphertexts",
-    "compactions",
-    "encode",
-    "fold_developer",
-    "headers",
-    "item_type",
-    "restore_hidden",
-    "session_key",
-    "shape",
-    "value_of",
-    "with_item_ids",
-    "without",
-    "without_ciphertexts",
-]
 
 Body = dict[str, Any]
 

@@ -84,7 +84,9 @@ class Identity:
     beta_features: str = ""
 
 
-def headers(turn: Turn, identity: Identity, *, lite: bool, turn_state: str | None = None) -> dict[str, str]:
+def request_headers(
+    turn: Turn, identity: Identity, *, lite: bool, turn_state: str | None = None
+) -> dict[str, str]:
     """The request headers, all but `authorization` and `chatgpt-account-id`, in the official client's order.
 
     turn_state: the `x-codex-turn-state` of an earlier answer of the same turn and account. Compression is
