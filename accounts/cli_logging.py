@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from accounts import paths
-from accounts.console import command, say, settings_file
+from accounts.console import command, say, settings_after_writing, settings_file
 from accounts.logs import log_path
 from accounts.setting_types import LEVELS
 from accounts.settings_file import write_settings
@@ -32,7 +32,9 @@ def logging_(
         if level not in LEVELS:
             raise typer.BadParameter(f"{level!r} is none of {', '.join(LEVELS)}")
         write_settings(paths.settings_file(), {KEY: level})
-    settings = settings_file()
+    settings = settings_file() if level is None else settings_after_writing()
+    if settings is None:
+        return
     value, origin = settings.loaded.value_and_origin(KEY)
     decided = "" if origin.kind in (Kind.FILE, Kind.DEFAULT) else f" (decided by {origin.name})"
     say(f"Level: {value}{decided}")

@@ -10,10 +10,20 @@ import typer
 from rich.markup import escape
 
 from accounts import paths
-from accounts.console import Json, app, command, print_json, print_table, say, settings_file
+from accounts.console import (
+    Json,
+    app,
+    command,
+    note,
+    print_json,
+    print_table,
+    say,
+    settings_after_writing,
+    settings_file,
+)
 from accounts.settings_file import write_settings
 from accounts.settings_sources import Kind, find
-from accounts.settings_table import describe, shown
+from accounts.settings_table import NOT_BUILT, describe, shown
 
 config = typer.Typer()
 app.add_typer(config, name="config")
@@ -23,7 +33,7 @@ app.add_typer(config, name="config")
     "config",
     "openai-auth config",
     "openai-auth config set webSearch off",
-    "openai-auth config set cachekeep.startHour 9 cachekeep.endHour 18",
+    "openai-auth config set killswitch.main 5,10 killswitch.enabled on",
     "openai-auth config unset webSearch",
     of=config,
     group=True,
@@ -62,7 +72,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
             (
                 row.json_path,
                 escape(row.default if value is None else shown(value)),
-                _from(origin.kind, origin.name),
+                _from(origin.kind, origin.name) + ("" if row.built else f" ({NOT_BUILT})"),
             )
             for row, value, origin in rows
         ),
@@ -102,7 +112,9 @@ def unset(
 
 def _report(keys: Iterable[str]) -> None:
     """What holds now, which is not what was written if something stronger says otherwise."""
-    settings = settings_file()
+    settings = settings_after_writing()
+    if settings is None:
+        return
     for key in keys:
         leaf = find(key)
         value, origin = settings.loaded.value_and_origin(leaf.path)
@@ -110,6 +122,8 @@ def _report(keys: Iterable[str]) -> None:
         if origin.kind in (Kind.OPTION, Kind.ENVIRONMENT):
             remark = f" (decided by {origin.name})"
         say(f"{leaf.path} = {shown(value)}{remark}")
+        if not leaf.built:
+            note(f"warning: {leaf.path} has no effect: it is {NOT_BUILT}")
 
 
 def _from(kind: Kind, name: str) -> str:

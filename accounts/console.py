@@ -23,6 +23,7 @@ from rich.table import Table
 from accounts import paths
 from accounts.models import AccountsError
 from accounts.settings_file import SettingsFile
+from accounts.settings_sources import SettingsError
 from certs.authority import AuthorityError
 
 if TYPE_CHECKING:
@@ -118,6 +119,15 @@ def settings_file() -> SettingsFile:
     for problem in found.problems:
         note(f"warning: {problem}")
     return found
+
+
+def settings_after_writing() -> SettingsFile | None:
+    """The same after a change was written; None if something else in the file keeps it from being used."""
+    try:
+        return settings_file()
+    except SettingsError as error:
+        note(f"warning: written, but the file holds other errors:\n{error}")
+        return None
 
 
 def coloured(text: str, states: Mapping[str, str]) -> str:

@@ -81,6 +81,11 @@ def _pair(text: str) -> object:
     return {"primary": short.strip(), "secondary": long.strip()} if long else text
 
 
+def _nothing(value: object) -> object:
+    """Empty text names no path; as one it would be the folder one happens to be in."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 def _not_flag(value: object) -> object:
     if isinstance(value, bool):
         raise _allowed("a number")
@@ -159,6 +164,11 @@ class AtStart:
     """Marks a setting that a running proxy does not follow: it goes on with what it was started with."""
 
 
+@dataclass(frozen=True, slots=True)
+class NotBuiltYet:
+    """Marks a setting whose feature is still to come: it can be written down, and does nothing."""
+
+
 Flag = Annotated[bool, BeforeValidator(flag)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Text = Annotated[str, Field(strict=True)]
@@ -167,6 +177,7 @@ Line = Annotated[str, Field(strict=True, pattern=r"^[\x20-\x7e]+$")]
 OptionalLine = Annotated[str, Field(strict=True, pattern=r"^[\x20-\x7e]*$")]
 Url = Annotated[str, Field(strict=True), AfterValidator(_url)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+OptionalPath = Annotated[UserPath | None, BeforeValidator(_nothing)]
 Positive = Annotated[Number, Field(gt=0)]
 PositiveOrZero = Annotated[Number, Field(ge=0)]
 Count = Annotated[Whole, Field(ge=0)]

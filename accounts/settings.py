@@ -32,7 +32,9 @@ from accounts.setting_types import (
     Mode,
     Name,
     Names,
+    NotBuiltYet,
     OptionalLine,
+    OptionalPath,
     Positive,
     PositiveOrZero,
     Statuses,
@@ -40,7 +42,6 @@ from accounts.setting_types import (
     Text,
     Thresholds,
     Url,
-    UserPath,
 )
 
 
@@ -93,15 +94,19 @@ class Killswitch(Group):
 
 
 class Cachekeep(Group):
-    enabled: Flag = Field(
+    enabled: Annotated[Flag, NotBuiltYet()] = Field(
         default=False, description="keep the prompt cache of idle conversations warm (costs quota)"
     )
-    subagents: Flag = Field(default=False, description="keep child sessions warm too")
-    sustain: Flag = Field(default=False, description="main sessions stay warm for as long as the proxy runs")
-    start_hour: Hour | None = Field(
+    subagents: Annotated[Flag, NotBuiltYet()] = Field(
+        default=False, description="keep child sessions warm too"
+    )
+    sustain: Annotated[Flag, NotBuiltYet()] = Field(
+        default=False, description="main sessions stay warm for as long as the proxy runs"
+    )
+    start_hour: Annotated[Hour | None, NotBuiltYet()] = Field(
         default=None, description="first local hour of the day in which to keep warm"
     )
-    end_hour: Hour | None = Field(
+    end_hour: Annotated[Hour | None, NotBuiltYet()] = Field(
         default=None, description="local hour at which keeping warm ends; may be past midnight"
     )
 
@@ -122,7 +127,7 @@ class CostZeroing(Group):
 
 class LoggingSettings(Group):
     level: Annotated[Level, Name("log_level")] = Field(default="info", description="how much is logged")
-    file: Annotated[UserPath | None, Name("log_file", default="openai-auth.log in the state folder")] = Field(
+    file: Annotated[OptionalPath, Name("log_file", default="openai-auth.log in the state folder")] = Field(
         default=None, description="log file"
     )
 
@@ -154,17 +159,21 @@ class Settings(BaseSettings):
         default=True,
         description="add the hosted web_search tool to requests with tools: it keeps the prompt cache",
     )
-    websockets: Annotated[Flag, Name("websockets")] = Field(
+    websockets: Annotated[Flag, Name("websockets"), NotBuiltYet()] = Field(
         default=False, alias="webSockets", description="talk to the backend over WebSocket"
     )
-    raw_websocket: Annotated[Flag, Name("raw_ws")] = Field(
+    raw_websocket: Annotated[Flag, Name("raw_ws"), NotBuiltYet()] = Field(
         default=False, alias="rawWebSocket", description="plain WebSocket frames upstream; needs webSockets"
     )
-    responses_lite: Flag = Field(default=False, description="use Responses Lite for the models that offer it")
-    dump: Switch = Field(default=False, description="write every request to dumpDir (prompts included)")
-    dump_dir: Annotated[UserPath | None, Name(default="openai-auth-dumps in the temporary folder")] = Field(
-        default=None, description="folder for dumps"
+    responses_lite: Annotated[Flag, NotBuiltYet()] = Field(
+        default=False, description="use Responses Lite for the models that offer it"
     )
+    dump: Annotated[Switch, NotBuiltYet()] = Field(
+        default=False, description="write every request to dumpDir (prompts included)"
+    )
+    dump_dir: Annotated[
+        OptionalPath, Name(default="openai-auth-dumps in the temporary folder"), NotBuiltYet()
+    ] = Field(default=None, description="folder for dumps")
     backend_url: Url = Field(
         default="https://chatgpt.com/backend-api",
         description="base of /codex/responses, /codex/models, /wham/usage",
@@ -223,8 +232,8 @@ class Settings(BaseSettings):
     store_max_age_hours: Positive = Field(default=24, description="how long they are kept (hours)")
     unsupported: Literal["auto", "pass", "error"] = Field(
         default="auto",
-        description="paths that no subscription serves: pass them to api.openai.com, refuse them, or pass "
-        "them only with a real API key",
+        description="paths that no subscription serves: pass them to api.openai.com if the key looks real and "
+        "refuse them otherwise, always pass, or always refuse",
     )
     openai_url: Url = Field(
         default="https://api.openai.com/v1",

@@ -2,7 +2,7 @@
 
 The one idea: people edit the file while the proxy runs, so it is looked at often (one `stat`) and read only
 when it changed. The rules: a wrong edit never takes away the settings that were good, and nothing but
-`write` changes the file, which keeps everything it was not asked to change.
+`write_settings` changes the file, which keeps everything it was not asked to change.
 """
 
 from __future__ import annotations
@@ -16,8 +16,17 @@ from typing import Any
 
 from accounts import paths
 from accounts.settings import Settings
-from accounts.settings_sources import Loaded, Problem, SettingsError, check, file_problems, find, load
-from accounts.settings_table import Leaf, plain
+from accounts.settings_sources import (
+    Loaded,
+    Problem,
+    SettingsError,
+    check,
+    file_problems,
+    find,
+    load,
+    says_opposite,
+)
+from accounts.settings_table import plain
 
 ATTEMPTS = 10
 """How often a write starts again because another process wrote the file meanwhile."""
@@ -87,11 +96,6 @@ class SettingsFile:
         self.loaded = self._load(self._document, options)
         self._options = dict(options)
 
-    def write(self, key: str, value: object) -> None:
-        """Sets one setting in the file and takes it over; see `write_settings`."""
-        write_settings(self.path, {key: value})
-        self.reload_if_changed()
-
     def _load(self, document: Mapping[str, object], options: Mapping[str, object]) -> Loaded:
         return load(options=options, environ=self._environ, document=document, file=str(self.path))
 
@@ -108,7 +112,7 @@ def write_settings(file: Path, changes: Mapping[str, object]) -> None:
         document = read_document(target)
         known = file_problems(document, str(file))
         for key, value in changes.items():
-            _change(document, find(key), value, str(file))
+            _change(document, key, value, str(file))
         if wrong := [found for found in file_problems(document, str(file)) if found not in known]:
             raise SettingsError(wrong)
         if not known:
@@ -170,17 +174,20 @@ def _signature(path: Path) -> Signature | None:
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
-def _change(document: dict[str, Any], leaf: Leaf, value: object, file: str) -> None:
+def _change(document: dict[str, Any], key: str, value: object, file: str) -> None:
+    leaf = find(key)
     *groups, last = leaf.path.split(".")
     inner = document
     for group in groups:
         inner = inner.setdefault(group, {})
         if not isinstance(inner, dict):
             raise SettingsError([Problem(file, group, "", "allowed: an object; correct the file first")])
-    if value is None:
+    checked = None if value is None else plain(check(leaf, value, file))
+    if checked is None:
         inner.pop(last, None)
         return
-    checked = plain(check(leaf, value, file))
+    if says_opposite(leaf, key):
+        checked = not checked
     if isinstance(checked, bool) and isinstance(inner.get(last), dict):
         inner[last]["enabled"] = checked
     else:

@@ -147,6 +147,11 @@ def find(key: str) -> Leaf:
     raise SettingsError([Problem("settings", key, "", _unknown(key, leaves()))])
 
 
+def says_opposite(leaf: Leaf, key: str) -> bool:
+    """Whether `key`, by which the setting was found, is the variable that means the opposite of it."""
+    return leaf.negated and key.strip().upper().endswith(leaf.variable)
+
+
 def check(leaf: Leaf, value: object, where: str, *, key: str = "") -> object:
     """The value as the setting holds it. Raises SettingsError; `key` (else the JSON path) names it there."""
     try:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from accounts.setting_types import AtStart, Name, Thresholds
+from accounts.setting_types import AtStart, Name, NotBuiltYet, Thresholds
 from accounts.settings import Group, Settings
 
 
@@ -41,6 +41,8 @@ class Leaf:
     help: str
     at_start: bool
     """A running proxy does not follow it."""
+    built: bool
+    """False: its feature is still to come."""
     adapter: TypeAdapter[Any]
 
     def value(self, settings: Settings) -> object:
@@ -62,6 +64,7 @@ class Row:
     choices: tuple[str, ...]
     default: str
     help: str
+    built: bool
 
 
 def _unwrapped(annotation: object) -> object:
@@ -89,13 +92,16 @@ def _kind(annotation: object) -> tuple[str, tuple[str, ...]]:
     return KINDS.get(bare, "object"), ()
 
 
+NOT_BUILT = "not built yet"
+
+
 def _leaf(attributes: tuple[str, ...], path: str, field: FieldInfo) -> Leaf:
     names = next((item for item in field.metadata if isinstance(item, Name)), Name())
     snake = names.name or "_".join(attributes)
     kind, choices = _kind(field.annotation)
     default = field.get_default(call_default_factory=False)
     annotation: Any = field.annotation
-    at_start = AtStart() in field.metadata
+    at_start, built = AtStart() in field.metadata, NotBuiltYet() not in field.metadata
     for check in field.metadata:
         annotation = Annotated[annotation, check]
     return Leaf(
@@ -108,8 +114,11 @@ def _leaf(attributes: tuple[str, ...], path: str, field: FieldInfo) -> Leaf:
         choices=choices,
         default=default,
         default_text=names.default or shown(default),
-        help=(field.description or "") + ("; read at the start" if at_start else ""),
+        help=(field.description or "")
+        + ("; read at the start" if at_start else "")
+        + ("" if built else f" ({NOT_BUILT})"),
         at_start=at_start,
+        built=built,
         adapter=TypeAdapter(annotation),
     )
 
@@ -162,6 +171,7 @@ def describe() -> list[Row]:
             choices=leaf.choices,
             default=leaf.default_text,
             help=leaf.help,
+            built=leaf.built,
         )
         for leaf in leaves().values()
     ]

@@ -327,6 +327,24 @@ class TestConfig:
         ok("config", "set", "dump", "off")
         ok("config")
 
+    @pytest.mark.parametrize(
+        "command", [("config", "set", "dump", "on"), ("config", "unset", "dump"), ("logging", "debug")]
+    )
+    def test_a_change_beside_other_errors_is_written_and_said_to_be(
+        self, home: Path, command: tuple[str, ...]
+    ) -> None:
+        home.mkdir()
+        (home / "openai-auth.json").write_text('{"webSearch": "x", "dump": false}')
+        result = cli(*command)
+        assert result.exit_code == 0
+        assert result.stderr.startswith("warning: written, but the file holds other errors:\n")
+        assert 'webSearch: found "x"' in result.stderr
+        assert json.loads((home / "openai-auth.json").read_text()) != {"webSearch": "x", "dump": False}
+
+    def test_a_setting_without_effect_is_said_to_have_none(self) -> None:
+        assert "dump has no effect: it is not built yet" in cli("config", "set", "dump", "on").stderr
+        assert "dump true file (not built yet)" in " ".join(ok("config").split())
+
     def test_an_ignored_variable_is_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_AUTH_DUMP", "perhaps")
         result = cli("config")

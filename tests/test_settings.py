@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from accounts.settings import Settings
 from accounts.settings_sources import Kind, SettingsError, find, load
 from accounts.settings_table import describe, leaves, markdown, shown
 
+ROOT = Path(__file__).parent.parent
+
 
 def loaded(
     options: dict[str, object] | None = None,
@@ -33,6 +36,18 @@ def problem(document: dict[str, Any]) -> str:
         load(environ={}, document=document, file="f.json")
     assert len(caught.value.problems) == 1
     return str(caught.value)
+
+
+def read_attributes() -> set[str]:
+    """Names of attributes that the program looks at, apart from how settings are written and shown."""
+    sources = [
+        path
+        for package in ("addon", "accounts", "certs")
+        for path in (ROOT / package).rglob("*.py")
+        if not path.name.startswith("settings_")
+    ]
+    nodes = (node for path in sources for node in ast.walk(ast.parse(path.read_text())))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 class TestPrecedence:
@@ -190,6 +205,11 @@ class TestNames:
                 assert loaded(environ={row.env: text}) == Settings()
             assert loaded({row.option: text}) == Settings()
 
+    def test_every_setting_is_read_somewhere_or_said_to_be_without_effect(self) -> None:
+        read = read_attributes()
+        unread = {path for path, leaf in leaves().items() if not read.issuperset(leaf.attributes)}
+        assert unread <= {path for path, leaf in leaves().items() if "(not built yet)" in leaf.help}
+
     def test_a_setting_is_found_by_any_of_its_names(self) -> None:
         names = ("webSearch", "WEBSEARCH", "codex_web_search", "OPENAI_AUTH_NO_WEB_SEARCH")
         assert {find(name).path for name in names} == {"webSearch"}
@@ -284,6 +304,11 @@ class TestValues:
     def test_a_home_folder_is_expanded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", "/home/someone")
         assert loaded(document={"dumpDir": "~/dumps"}).dump_folder == Path("/home/someone/dumps")
+
+    def test_no_text_is_no_path(self) -> None:
+        found = loaded(document={"logging": {"file": ""}, "dumpDir": " "})
+        assert found.logging.file is None
+        assert found.dump_dir is None
 
     def test_settings_never_change(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):

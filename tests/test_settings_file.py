@@ -185,6 +185,10 @@ class TestWriting:
             ("routing.mode", "fallback-first", {"routing": {"mode": "fallback-first"}}),
             ("dumpDir", "/tmp/d", {"dumpDir": "/tmp/d"}),
             ("killswitch.enabled", True, {"killswitch": {"enabled": True}}),
+            ("OPENAI_AUTH_NO_WEB_SEARCH", "1", {"webSearch": False}),
+            ("cortexkit_openai_auth_no_web_search", "off", {"webSearch": True}),
+            ("OPENAI_AUTH_DUMP", "1", {"dump": True}),
+            ("logging.file", " ", {"logging": {}}),
         ],
     )
     def test_text_becomes_json(self, path: Path, key: str, value: object, written: object) -> None:
@@ -288,11 +292,6 @@ class TestWriting:
         done.set()
         reader.join()
         assert broken == []
-
-    def test_through_the_live_file_it_takes_effect_at_once(self, path: Path) -> None:
-        file = opened(path)
-        file.write("dump", "on")
-        assert file.current.dump is True
 
 
 JSON = st.recursive(
