@@ -9,7 +9,17 @@ import typer
 from rich.markup import escape
 
 from accounts import killswitch_rules, paths
-from accounts.console import coloured, command, note, open_store, print_table, say, settings_file
+from accounts.console import (
+    Json,
+    coloured,
+    command,
+    note,
+    open_store,
+    print_json,
+    print_table,
+    say,
+    settings_file,
+)
 from accounts.routing import Policy
 from accounts.settings_file import write_settings
 
@@ -29,6 +39,7 @@ async def killswitch(
             "ACCOUNT is an id, a label, main, or all.",
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show or change what an account must have left to be used."""
     async with open_store() as store:
@@ -42,11 +53,29 @@ async def killswitch(
     switch = Policy.from_settings(settings_file().current).killswitch
     for name in killswitch_rules.unknown_names(switch, accounts):
         note(f"warning: thresholds are set for {name!r}, but no account has that name")
+    rows = killswitch_rules.rows(switch, accounts, quotas, time.time())
+    if as_json:
+        print_json(
+            {
+                "enabled": switch.enabled,
+                "accounts": [
+                    {
+                        "id": account.id,
+                        "account": account.name,
+                        "primary": switch.thresholds(account).short,
+                        "secondary": switch.thresholds(account).long,
+                        "state": state,
+                    }
+                    for account, (_, _, _, state) in zip(accounts, rows, strict=True)
+                ],
+            }
+        )
+        return
     say(f"Killswitch: {'on' if switch.enabled else 'off'}")
     print_table(
         ("ACCOUNT", "UP TO 24 H", "LONGER", "STATE"),
         (
             (escape(name), short, long, coloured(escape(state), {"serves": "green"}))
-            for name, short, long, state in killswitch_rules.rows(switch, accounts, quotas, time.time())
+            for name, short, long, state in rows
         ),
     )

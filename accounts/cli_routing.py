@@ -12,12 +12,23 @@ import typer
 from rich.markup import escape
 
 from accounts import conversations, explanation, pacing, paths, routing
-from accounts.console import Json, command, note, open_store, print_json, print_table, say, settings_file
-from accounts.placement import holds
+from accounts.account_views import iso
+from accounts.console import (
+    Json,
+    command,
+    note,
+    open_store,
+    print_json,
+    print_table,
+    say,
+    settings_after_writing,
+    settings_file,
+)
+from accounts.models import Account
+from accounts.placement import Pin, holds
 from accounts.routing import Mode, Policy
 from accounts.setting_types import MODES
 from accounts.settings_file import write_settings
-from accounts.store import Store
 
 RESET = "reset"
 
@@ -38,11 +49,14 @@ async def routing_(
             autocompletion=lambda: [*MODES, RESET],
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show or set the order in which accounts are asked, and which conversation is where."""
+    if what and as_json:
+        raise typer.BadParameter("--json shows how things are; it goes with no other words")
     match what or []:
         case []:
-            await _show()
+            await _show(as_json)
         case [mode] if mode in MODES:
             write_settings(paths.settings_file(), {"routing.mode": mode})
             _report(mode)
@@ -94,9 +108,29 @@ async def explain(
         say(line)
 
 
-async def _show() -> None:
+async def _show(as_json: bool) -> None:
     settings, now = settings_file().current, time.time()
     mode = Mode(settings.routing.mode)
+    async with open_store() as store:
+        accounts = {account.id: account for account in await store.accounts()}
+        pins = {
+            session: pin
+            for session, pin in (await store.pins()).items()
+            if pin.account in accounts and holds(pin, accounts[pin.account], now)
+        }
+        threads = await conversations.thread_ids(store, list(pins))
+    found = sorted(pins.items(), key=lambda item: -item[1].last_seen_at)
+    if as_json:
+        print_json(
+            {
+                "mode": str(mode),
+                "keep_conversation": settings.keep_conversation,
+                "conversations": [
+                    _row(session, pin, accounts[pin.account], threads.get(session)) for session, pin in found
+                ],
+            }
+        )
+        return
     say(explanation.mode_line(mode))
     if mode is not Mode.STICKY_BALANCED:
         kept = (
@@ -105,39 +139,41 @@ async def _show() -> None:
             else "may move"
         )
         say(f"A conversation {kept} (keepConversation).")
-    async with open_store() as store:
-        await _show_conversations(store, now)
-
-
-async def _show_conversations(store: Store, now: float) -> None:
-    accounts = {account.id: account for account in await store.accounts()}
-    pins = {
-        session: pin
-        for session, pin in (await store.pins()).items()
-        if pin.account in accounts and holds(pin, accounts[pin.account], now)
-    }
-    threads = await conversations.thread_ids(store, list(pins))
-    if not pins:
-        return
-    print_table(
-        ("SESSION", "THREAD", "ACCOUNT", "BEGAN", "LAST REQUEST", "SIZE"),
-        (
+    if found:
+        print_table(
+            ("SESSION", "THREAD", "ACCOUNT", "BEGAN", "LAST REQUEST", "SIZE"),
             (
-                session[: conversations.SHOWN],
-                threads.get(session, "–"),
-                escape(accounts[pin.account].name),
-                f"{pacing.countdown(now - pin.assigned_at)} ago",
-                f"{pacing.countdown(now - pin.last_seen_at)} ago",
-                f"{pin.input_bytes / 1024:.0f} KB",
-            )
-            for session, pin in sorted(pins.items(), key=lambda item: -item[1].last_seen_at)
-        ),
-    )
+                (
+                    session[: conversations.SHOWN],
+                    threads.get(session, "–"),
+                    escape(accounts[pin.account].name),
+                    f"{pacing.countdown(now - pin.assigned_at)} ago",
+                    f"{pacing.countdown(now - pin.last_seen_at)} ago",
+                    f"{pin.input_bytes / 1024:.0f} KB",
+                )
+                for session, pin in found
+            ),
+        )
+
+
+def _row(session: str, pin: Pin, account: Account, thread: str | None) -> dict[str, object]:
+    """One conversation of `routing --json`."""
+    return {
+        "session": session,
+        "thread_id": thread,
+        "id": account.id,
+        "account": account.name,
+        "assigned_at": iso(pin.assigned_at),
+        "last_seen_at": iso(pin.last_seen_at),
+        "input_bytes": pin.input_bytes,
+    }
 
 
 def _report(mode: str) -> None:
     """What holds now, which is not what was written if something stronger says otherwise."""
-    settings = settings_file()
+    settings = settings_after_writing()
+    if settings is None:
+        return
     now, origin = settings.loaded.value_and_origin("routing.mode")
     if now == mode:
         say(explanation.mode_line(Mode(mode)))

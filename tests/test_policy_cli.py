@@ -186,7 +186,18 @@ class TestRouting:
         said = await machine.ok("routing", "fallback-first")
         assert said == "fallback-first is written, but OPENAI_AUTH_ROUTING_MODE decides: main-first\n"
 
-    @pytest.mark.parametrize("words", [["MAIN"], ["main-first", "x"], ["reset", "a", "b"]])
+    async def test_json_is_the_mode_and_where_conversations_are(self, machine: Machine) -> None:
+        await machine.observe("work", 5, pins=[SESSION])
+        shown = await machine.json("routing")
+        assert (shown["mode"], shown["keep_conversation"]) == ("main-first", True)
+        (conversation,) = shown["conversations"]
+        assert (conversation["session"], conversation["account"]) == (SESSION, "work")
+        assert (conversation["thread_id"], conversation["input_bytes"]) == (None, 2048)
+        assert conversation["last_seen_at"].endswith("Z")
+
+    @pytest.mark.parametrize(
+        "words", [["MAIN"], ["main-first", "x"], ["reset", "a", "b"], ["main-first", "--json"]]
+    )
     async def test_other_words_are_wrong_usage(self, machine: Machine, words: list[str]) -> None:
         assert (await machine.run("routing", *words)).exit_code == 2
 
@@ -265,6 +276,14 @@ class TestKillswitch:
         assert lines[0] == "Killswitch: off"
         assert lines[2] == "main 5% 10% quota not known yet"
         assert lines[3].startswith("work 5% 10% would rest: 5h window: 3% left, below 5% (resets in")
+
+    async def test_json_is_the_table(self, machine: Machine) -> None:
+        await machine.observe("work", 97)
+        shown = await machine.json("killswitch", "set", "main:0,7.5")
+        assert shown["enabled"] is True
+        main, work = shown["accounts"]
+        assert (main["account"], main["primary"], main["secondary"]) == ("main", 0, 7.5)
+        assert work["state"].startswith("rests: 5h window: 3% left, below 5%")
 
     async def test_on_and_off(self, machine: Machine) -> None:
         await machine.observe("work", 97)
