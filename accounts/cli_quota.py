@@ -123,7 +123,9 @@ async def watch_quota(
         shown = await view(store, errors)
         show(shown)
         if poller is not None:
-            due = shown.accounts if first else poller.due(shown.accounts, shown.quotas, interval=interval)
+            due = shown.accounts
+            if not first:
+                due = await poller.due(shown.accounts, shown.quotas, interval=interval)
             if results := await poller.poll(due):
                 for result in results:
                     errors.pop(result.account.id, None)

@@ -22,7 +22,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Self
 
-from sqlalchemy import Connection, delete, event, or_
+from sqlalchemy import Connection, delete, event, or_, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
@@ -145,20 +145,37 @@ class Database:
         return None if found == "ok" else found
 
     @contextlib.asynccontextmanager
-    async def lease(self, name: str, ttl: float) -> AsyncIterator[bool]:
+    async def lease(self, name: str, ttl: float, *, keep: bool = False) -> AsyncIterator[bool]:
         """Tries to be the only one, among all processes, who does `name` for at most `ttl` seconds.
 
         Yields at once, with whether it worked. A lease that its owner did not give back (a killed process) is
-        free again after its `ttl`.
+        free again after its `ttl`. `keep` makes it last as long as the work does.
         """
         owner = secrets.token_hex(8)
         acquired = True  # until we know better: a caller that is cancelled here may have got it
+        keeper: asyncio.Task[None] | None = None
         try:
             acquired = await self._take_lease(name, owner, ttl)
+            if acquired and keep:
+                keeper = asyncio.create_task(self._keep_lease(name, owner, ttl))
             yield acquired
         finally:
+            if keeper:
+                keeper.cancel()
             if acquired:
                 await self._give_lease_back(name, owner)
+
+    async def _keep_lease(self, name: str, owner: str, ttl: float) -> None:
+        while True:
+            await asyncio.sleep(ttl / 3)
+            with contextlib.suppress(AccountsError):
+                await self._extend_lease(name, owner, ttl)
+
+    @shielded
+    async def _extend_lease(self, name: str, owner: str, ttl: float) -> None:
+        mine = (schema.leases.c.name == name) & (schema.leases.c.owner == owner)
+        async with self.writing() as connection:
+            await connection.execute(update(schema.leases).where(mine).values(until=self.clock() + ttl))
 
     @shielded
     async def _take_lease(self, name: str, owner: str, ttl: float) -> bool:

@@ -169,11 +169,27 @@ type Marks = Mapping[tuple[str, str], Mark]
 
 
 @dataclass(frozen=True, slots=True)
+class PollHold:
+    """An account whose usage could not be asked for: left alone until a moment, or until its tokens change."""
+
+    until: float
+    failures: int
+    """In a row."""
+    generation: int
+    """Of the tokens it failed with."""
+
+    def holds(self, account: Account, now: float) -> bool:
+        return account.generation <= self.generation and now < self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """What a request needs to speak for an account: the bearer token, and the id that goes beside it."""
 
     token: Secret
     account_id: str | None
+    generation: int = 0
+    """Of the account, when the token was read."""
 
 
 @dataclass(frozen=True, slots=True)

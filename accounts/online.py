@@ -54,7 +54,7 @@ async def connect(store: Store, settings: Settings) -> AsyncIterator[Online]:
 
         records = ResetRecords(store)
         try:
-            yield Online(Poller(wham, tokens, save), ResetCredits(wham, tokens, records), records)
+            yield Online(Poller(wham, tokens, save, store), ResetCredits(wham, tokens, records), records)
         finally:
             await tokens.close()
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from accounts.killswitch import Thresholds
 from accounts.models import Account, Quota
-from accounts.quota import past_reset, windows_for
+from accounts.quota import past_reset, seen_at, windows_for
 
 CACHE_TTL_SECONDS = 5 * 60.0
 LONG_CACHE_TTL_SECONDS = 30 * 60.0
@@ -87,16 +87,16 @@ def is_warm(pin: Pin, model: str | None, now: float) -> bool:
 
 def renew(pin: Pin | None, account: Account, quota: Quota | None, body_bytes: int, now: float) -> Pin:
     """The pin to write when this account serves the conversation's next request."""
-    seen_at = quota.seen_at if quota else None
+    stamp = seen_at(quota) if quota else None
     if pin is None or not holds(pin, account, now):
-        return Pin(account.id, account.account_id, now, now, body_bytes, seen_at)
+        return Pin(account.id, account.account_id, now, now, body_bytes, stamp)
     return Pin(
         account.id,
         account.account_id or pin.account_id,
         pin.assigned_at,
         now,
         max(body_bytes, pin.input_bytes),
-        seen_at,
+        stamp,
     )
 
 
@@ -122,10 +122,8 @@ def waiting_bytes(
     They are the conversations placed since the snapshot was taken, and the requests that still run: those
     are counted until they end, whatever the snapshot's age, because their cost is in no number.
     """
-    seen_at = quota.seen_at if quota else None
-    placed = sum(
-        pin.input_bytes for pin in pins if pin.account == account.id and pin.quota_seen_at == seen_at
-    )
+    stamp = seen_at(quota) if quota else None
+    placed = sum(pin.input_bytes for pin in pins if pin.account == account.id and pin.quota_seen_at == stamp)
     return placed + inflight.get(account.id, 0)
 
 
@@ -155,7 +153,7 @@ def standing(
         weights.append(spare / max((window.resets_at - now) / 3600, _MIN_HOURS))
     if weights and min(weights) <= 0:
         return Standing(2, 0.0, "at its reserve")
-    if quota is None or not weights or now - quota.seen_at > STALE_SECONDS:
+    if quota is None or not weights or now - seen_at(quota, model) > STALE_SECONDS:
         return Standing(1, float(waiting), "quota unknown")
     weight = min(weights)
     return Standing(
@@ -177,7 +175,7 @@ def used_up(quota: Quota | None, model: str | None, now: float) -> bool:
 
     Then a pinned conversation looks for another place.
     """
-    if quota is None or now - quota.seen_at > STALE_SECONDS:
+    if quota is None or now - seen_at(quota, model) > STALE_SECONDS:
         return False
     return any(
         window.remaining_percent <= 0 and not past_reset(window, now) for window in windows_for(quota, model)

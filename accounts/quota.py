@@ -36,6 +36,7 @@ __all__ = [
     "merge",
     "past_reset",
     "refused_limit",
+    "seen_at",
     "windows_for",
     "windows_of",
 ]
@@ -108,6 +109,12 @@ def limit_for(quota: Quota | None, model: str | None = None) -> str:
 def windows_of(quota: Quota | None, limit: str) -> tuple[Window, ...]:
     """The windows of one limit, as `limit_for` calls it."""
     return tuple(window for window in (quota.windows if quota else ()) if _limit(window) == limit)
+
+
+def seen_at(quota: Quota, model: str | None = None) -> float:
+    """When all numbers that count for this model were seen: the stamp of the oldest. 0 if there is none to see."""
+    windows = windows_for(quota, model)
+    return min((window.seen_at for window in windows), default=quota.seen_at if quota.complete else 0.0)
 
 
 def past_reset(window: Window, now: float) -> bool:

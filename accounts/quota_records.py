@@ -22,12 +22,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from accounts import quota as quota_rules
 from accounts import schema
 from accounts.database import Database, shielded
-from accounts.models import DEFAULT_LIMIT, Credits, Mark, Marks, Quota, Window
+from accounts.models import DEFAULT_LIMIT, Credits, Mark, Marks, PollHold, Quota, Window
 from accounts.placement import MAX_PINS, Pin
 from accounts.quota import SKEW
 
 _q = schema.quotas
 _m = schema.marks
+_h = schema.poll_holds
 _p = schema.pins
 _a = schema.accounts
 
@@ -113,6 +114,21 @@ class QuotaRecords(Database):
         """The account's own limit was reset."""
         async with self.writing() as connection:
             await connection.execute(delete(_m).where(_m.c.account == id, _m.c.limit == DEFAULT_LIMIT))
+
+    @shielded
+    async def poll_holds(self) -> dict[str, PollHold]:
+        """Whose usage is not to be asked for in the background, also past ones, by account id."""
+        async with self.reading() as connection:
+            rows = (await connection.execute(select(_h))).all()
+        return {row.account: PollHold(row.until, row.failures, row.generation) for row in rows}
+
+    @shielded
+    async def hold_poll(self, id: str, hold: PollHold | None) -> None:
+        """Leaves an account alone, or (None) does so no longer."""
+        async with self.writing() as connection:
+            await connection.execute(delete(_h).where(_h.c.account == id))
+            if hold and await connection.scalar(select(_a.c.id).where(_a.c.id == id)):
+                await connection.execute(insert(_h).values(account=id, **asdict(hold)))
 
     @shielded
     async def unpin(self, session: str | None = None) -> int:

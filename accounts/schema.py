@@ -116,6 +116,15 @@ marks = Table(
     Column("seen_at", Float, nullable=False),
 )
 
+poll_holds = Table(
+    "poll_holds",
+    metadata,
+    _account(),
+    Column("until", Float, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+)
+
 pins = Table(
     "pins",
     metadata,

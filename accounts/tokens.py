@@ -293,7 +293,7 @@ class Tokens:
 
 
 def _access(account: Account, held: Credentials) -> Access:
-    return Access(held.access, account.account_id)
+    return Access(held.access, account.account_id, held.generation)
 
 
 def _failure(error: RefreshError) -> AccountsError:

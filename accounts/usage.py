@@ -3,21 +3,26 @@
 The one idea: answers bring quota of the accounts in use for nothing, so only idle accounts are asked, and
 only by one of all the processes that share the store.
 
-The rule that must not be broken: polling never harms. It backs off from an account that fails, one
-account's failure is a result and not an exception, and nothing is asked that was seen a moment ago.
+The rule that must not be broken: polling never harms. It backs off from an account that fails, in all processes,
+one account's failure is a result and not an exception, and nothing is asked that was seen or asked a moment ago,
+unless a window was reset since.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
-from accounts.models import Access, Account, AccountsError, Quota
+from accounts.models import Access, Account, AccountsError, PollHold, Quota
+from accounts.quota import past_reset, seen_at, windows_for
 from accounts.quota_sources import from_usage
 from accounts.wham import BackendError, TokenSource, Wham, authorised
 
@@ -46,10 +51,12 @@ def backoff_seconds(error: AccountsError, failures: int) -> float | None:
     """How long to leave an account alone after its n-th failure in a row; None: no longer than usual.
 
     What the backend asks for counts first; a transient failure waits 1, 2, 4 … 15 minutes, any other 5. A
-    401 is the login's business and holds nothing up: a new login works at once.
+    401 to a renewed token lasts until the login changes: then a hold ends in any case.
     """
-    if not isinstance(error, BackendError) or error.status == 401:
+    if not isinstance(error, BackendError):
         return None
+    if error.status == 401:
+        return math.inf
     if error.retry_after is not None:
         return error.retry_after
     if error.transient:
@@ -66,6 +73,16 @@ class Polled:
     error: AccountsError | None = None
 
 
+class Holds(Protocol):
+    """Where it is kept whom to leave alone; the store."""
+
+    async def poll_holds(self) -> Mapping[str, PollHold]:
+        """By account id."""
+
+    async def hold_poll(self, id: str, hold: PollHold | None) -> None:
+        """None: leave it alone no longer."""
+
+
 class Poller:
     """Polls accounts side by side, hands each snapshot to `save`, and remembers whom to leave alone."""
 
@@ -74,15 +91,16 @@ class Poller:
         wham: Wham,
         tokens: TokenSource,
         save: Callable[[Account, Quota], Awaitable[None]],
+        holds: Holds,
         *,
         clock: Clock = time.time,
     ) -> None:
         self._wham = wham
         self._tokens = tokens
         self._save = save
+        self._holds = holds
         self._clock = clock
-        self._failures: dict[str, int] = {}
-        self._not_before: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
 
     async def poll(
         self, accounts: Iterable[Account], *, on_result: Callable[[Polled], None] | None = None
@@ -92,54 +110,75 @@ class Poller:
         `on_result` is called as each answer comes in. API keys have no quota and are left out.
         """
         limit = asyncio.Semaphore(AT_ONCE)
+        holds = await self._holds.poll_holds()
 
         async def one(account: Account) -> Polled:
             async with limit:
-                result = await self._poll(account)
+                result = await self._poll(account, holds.get(account.id))
             if on_result is not None:
                 on_result(result)
             return result
 
         return list(await asyncio.gather(*(one(account) for account in accounts if account.type == "oauth")))
 
-    def due(
+    async def due(
         self, accounts: Iterable[Account], quotas: Mapping[str, Quota], *, interval: float = INTERVAL_SECONDS
     ) -> list[Account]:
-        """The accounts worth asking in the background: usable, not backed off, and not seen lately."""
-        now = self._clock()
+        """The accounts worth asking in the background: usable, not held, and neither seen nor asked lately."""
+        now, age = self._clock(), FRESH_SHARE * interval
+        holds = await self._holds.poll_holds()
         return [
             account
             for account in accounts
-            if account.type == "oauth"
-            and account.enabled
-            and account.login_error is None
-            and self._not_before.get(account.id, 0.0) <= now
-            and not _is_fresh(account, quotas.get(account.id), now, FRESH_SHARE * interval)
+            if _is_usable(account)
+            and not ((hold := holds.get(account.id)) and hold.holds(account, now))
+            and not _is_fresh(account, quotas.get(account.id), now, age)
+            and not _is_recent(self._asked.get(account.id, 0.0), quotas.get(account.id), now, age)
         ]
 
-    async def _poll(self, account: Account) -> Polled:
+    def until_reset(self, accounts: Iterable[Account], quotas: Mapping[str, Quota]) -> float:
+        """Seconds until the first window of a usable account is reset; infinite if none is known."""
+        now = self._clock()
+        windows = [
+            each
+            for account in accounts
+            if _is_usable(account)
+            for each in windows_for(quotas.get(account.id))
+        ]
+        ends = [
+            each.resets_at for each in windows if each.resets_at is not None and not past_reset(each, now)
+        ]
+        return min(ends, default=math.inf) - now
+
+    async def _poll(self, account: Account, held: PollHold | None) -> Polled:
+        generation = account.generation
+
         async def ask(access: Access) -> Quota:
+            nonlocal generation
+            generation = access.generation
             return await fetch(self._wham, access, now=self._clock())
 
+        self._asked[account.id] = self._clock()
         try:
             quota = await authorised(self._tokens, account, ask)
             await self._save(account, quota)
+            if held:
+                await self._holds.hold_poll(account.id, None)
         except AccountsError as error:
-            self._failed(account, error)
+            failures = held.failures + 1 if held else 1
+            wait = backoff_seconds(error, failures)
+            if wait is not None:
+                with contextlib.suppress(AccountsError):  # the failure that counts is the other one
+                    hold = PollHold(self._clock() + wait, failures, generation)
+                    await self._holds.hold_poll(account.id, hold)
             return Polled(account, error=error)
-        self._failures.pop(account.id, None)
-        self._not_before.pop(account.id, None)
         return Polled(account, quota)
-
-    def _failed(self, account: Account, error: AccountsError) -> None:
-        failures = self._failures[account.id] = self._failures.get(account.id, 0) + 1
-        wait = backoff_seconds(error, failures)
-        if wait is not None:
-            self._not_before[account.id] = self._clock() + wait
 
 
 class BackgroundPoller:
     """Keeps idle accounts' quota current: at start, then every interval ± a tenth, drawn once per process.
+
+    And when a window is reset, since its number then says nothing any more.
 
     `view` gives the accounts and their quota as known now, `lease` an async context manager whose value
     says whether this process may poll, `interval` the seconds between polls, or None while polling is
@@ -166,11 +205,13 @@ class BackgroundPoller:
     async def run(self) -> None:
         """Poll until cancelled; polls never overlap."""
         while True:
+            wait = (self._interval() or INTERVAL_SECONDS) * self._factor
             try:
                 await self.tick()
+                wait = min(wait, self._poller.until_reset(*self._view()))
             except Exception:
                 log.exception("background quota poll failed; trying again at the next one")
-            await self._sleep((self._interval() or INTERVAL_SECONDS) * self._factor)
+            await self._sleep(wait)
 
     async def tick(self) -> list[Polled]:
         """One round. Another process at it: nothing to do.
@@ -190,7 +231,7 @@ class BackgroundPoller:
 
     async def _round(self, interval: float) -> list[Polled]:
         accounts, quotas = self._view()
-        results = await self._poller.poll(self._poller.due(accounts, quotas, interval=interval))
+        results = await self._poller.poll(await self._poller.due(accounts, quotas, interval=interval))
         for result in results:
             if result.error is not None:
                 log.info("quota of %s: %s", result.account.name, result.error)
@@ -201,4 +242,14 @@ def _is_fresh(account: Account, quota: Quota | None, now: float, age: float) -> 
     """Whether the snapshot is this login's and young; a stamp from the future proves nothing."""
     if quota is None or quota.account_id is None or quota.account_id != account.account_id:
         return False
-    return now - age < quota.seen_at <= now
+    return _is_recent(seen_at(quota), quota, now, age)
+
+
+def _is_recent(moment: float, quota: Quota | None, now: float, age: float) -> bool:
+    """Whether nothing new is to be learned since: it is not long ago, and no window was reset."""
+    resets = [window.resets_at for window in windows_for(quota) if window.resets_at is not None]
+    return now - age < moment <= now and not any(moment < reset <= now for reset in resets)
+
+
+def _is_usable(account: Account) -> bool:
+    return account.type == "oauth" and account.enabled and account.login_error is None

@@ -50,7 +50,7 @@ class QuotaService:
         self.pool = pool
         self._settings = settings
         self._resets = ResetCredits(wham, pool, self.records)
-        self._poller = Poller(wham, pool, self._saw)
+        self._poller = Poller(wham, pool, self._saw, store)
         self._rounds = BackgroundPoller(self._poller, self._view, self._turn, interval=self._interval)
         self._polling: asyncio.Task[None] | None = None
         self._tasks = Background()
@@ -116,7 +116,7 @@ class QuotaService:
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[bool]:
         """Whether it is this process's turn to poll."""
-        async with self._store.lease(LEASE, LEASE_SECONDS) as mine:
+        async with self._store.lease(LEASE, LEASE_SECONDS, keep=True) as mine:
             if not mine:
                 yield False
                 return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from accounts import placement
 from accounts.killswitch import Thresholds
-from accounts.models import Account, Quota
+from accounts.models import Account, Quota, Window
 from tests.routing_world import DAY, HOUR, MINUTE, NOW, account, pin, quota
 
 A = account("a", 0)
@@ -50,6 +52,17 @@ def test_the_score_of_a_known_account(known: Quota, score: float) -> None:
 )
 def test_known_before_unknown_before_used_up_to_the_reserve(known: Quota | None, group: int) -> None:
     assert stand(known).group == group
+
+
+def test_numbers_of_one_model_make_those_of_the_plan_no_younger() -> None:
+    spark = Window(300, 5, NOW + HOUR, NOW, "headers", "spark")
+    old = quota(10, age=HOUR)
+    known = replace(old, windows=(*old.windows, spark), seen_at=NOW)
+    assert stand(known).group == 1
+    assert placement.standing(A, known, RESERVE, 0, 100, "spark", NOW).group == 0
+    assert not placement.used_up(
+        replace(known, windows=(replace(old.windows[0], used_percent=100), spark)), None, NOW
+    )
 
 
 def test_waiting_bytes_make_an_account_less_attractive() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from accounts import conversation_records
 from accounts.models import (
     Credits,
     Mark,
+    PollHold,
     Quota,
     Window,
 )
@@ -134,6 +136,41 @@ async def test_a_lease_that_was_not_given_back_runs_out(store: Store, clock: Clo
             await asyncio.shield(store._give_lease_back("refresh", "the first owner"))
             async with store.lease("refresh", 90) as third:
                 assert not third
+
+
+async def test_a_lease_that_is_kept_lasts_as_long_as_the_work(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: asyncio.Queue[float] = asyncio.Queue()
+    woken = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        naps.put_nowait(seconds)
+        await woken.wait()
+        woken.clear()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("accounts.database.asyncio.sleep", sleep)
+        async with store.lease("poll", 90, keep=True):
+            for _ in range(3):
+                assert await naps.get() == 30
+                clock.now += 60
+                woken.set()
+            await naps.get()
+            async with store.lease("poll", 90) as another:
+                assert not another
+    async with store.lease("poll", 90) as free:
+        assert free
+
+
+async def test_whom_not_to_poll_is_known_to_all(store: Store) -> None:
+    account, _ = await store.add(login("acc-1"))
+    await store.hold_poll("0" * 12, PollHold(math.inf, 1, 1))
+    for failures in (1, 2):
+        await store.hold_poll(account.id, PollHold(math.inf, failures, 1))
+    assert await store.poll_holds() == {account.id: PollHold(math.inf, 2, 1)}
+    await store.hold_poll(account.id, None)
+    assert await store.poll_holds() == {}
 
 
 async def test_a_lease_from_a_clock_far_ahead_does_not_last_for_ever(store: Store, clock: Clock) -> None:

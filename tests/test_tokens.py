@@ -37,7 +37,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def test_a_good_token_costs_no_request(bench: Bench) -> None:
     access = await bench.tokens.access(bench.account)
-    assert access == Access((await stored(bench)).access, "acc-1")
+    assert access == Access((await stored(bench)).access, "acc-1", 1)
     assert bench.issuer.requests == []
 
 
@@ -99,7 +99,7 @@ async def test_a_token_without_expiry_is_believed_for_eight_days(bench: Bench) -
 async def test_an_api_key_is_its_own_token(bench: Bench) -> None:
     account, _ = await bench.store.add(Login("api_key", Secret("sk-1")))
     access = await bench.tokens.access(account, ahead=240 * MINUTE)
-    assert access == Access(Secret("sk-1"), None)
+    assert access == Access(Secret("sk-1"), None, 1)
     with pytest.raises(LoginRequired, match="API key"):
         await bench.tokens.renew(account, access)
     assert bench.issuer.requests == []

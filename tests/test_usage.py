@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from accounts import usage
-from accounts.models import Account, AccountsError, LoginRequired, Quota, StoreDamaged
+from accounts.models import Account, AccountsError, LoginRequired, Quota, StoreDamaged, Window
 from accounts.usage import BackgroundPoller, Polled, Poller
 from accounts.wham import BackendError, Wham, retry_after
 from tests.routing_world import account, roster
-from tests.wham_server import NOW, Tokens, WhamServer, usage_answer
+from tests.wham_server import NOW, Holds, Tokens, WhamServer, usage_answer
 
 A, B, C = roster()
 PATH = usage.PATH
@@ -120,7 +122,7 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> 
         (BackendError("x", 403), 1, 300),
         (BackendError("x", 403), 9, 300),
         (BackendError("x", 429, 7), 3, 7),
-        (BackendError("x", 401), 3, None),
+        (BackendError("x", 401), 3, math.inf),
         (LoginRequired("x"), 3, None),
     ],
 )
@@ -145,7 +147,7 @@ class TestPoller:
 
         saved, seen = Saved(), list[Polled]()
         async with WhamServer({PATH: [answer_when_all_are_here]}).running() as wham:
-            results = await Poller(wham, Tokens(), saved, clock=Clock()).poll(
+            results = await Poller(wham, Tokens(), saved, Holds(), clock=Clock()).poll(
                 [A, B, C], on_result=seen.append
             )
         assert [result.account for result in results] == [A, B, C]
@@ -157,33 +159,33 @@ class TestPoller:
     async def test_one_failure_is_a_result_and_stops_nobody(self) -> None:
         tokens = Tokens(dead={"b"})
         async with WhamServer({PATH: [usage_answer()]}).running() as wham:
-            results = await Poller(wham, tokens, Saved(), clock=Clock()).poll([A, B, C])
+            results = await Poller(wham, tokens, Saved(), Holds(), clock=Clock()).poll([A, B, C])
         assert [type(result.error) for result in results] == [type(None), LoginRequired, type(None)]
         assert results[1].quota is None
 
     async def test_a_token_that_is_refused_is_renewed_once(self) -> None:
         server = WhamServer({PATH: [401, usage_answer()]})
         async with server.running() as wham:
-            (result,) = await Poller(wham, Tokens(), Saved(), clock=Clock()).poll([A])
+            (result,) = await Poller(wham, Tokens(), Saved(), Holds(), clock=Clock()).poll([A])
         assert result.error is None
         assert [each.headers["authorization"] for each in server.asked] == ["Bearer a-0", "Bearer a-1"]
 
     async def test_refused_twice_it_is_an_error(self) -> None:
         server = WhamServer({PATH: [401]})
         async with server.running() as wham:
-            (result,) = await Poller(wham, Tokens(), Saved(), clock=Clock()).poll([A])
+            (result,) = await Poller(wham, Tokens(), Saved(), Holds(), clock=Clock()).poll([A])
         assert isinstance(result.error, BackendError)
         assert len(server.asked) == 2
 
     async def test_disabled_accounts_are_asked_on_demand_api_keys_never(self) -> None:
         people = [replace(A, enabled=False), account("k", 1, type="api_key")]
         async with WhamServer({PATH: [usage_answer()]}).running() as wham:
-            results = await Poller(wham, Tokens(), Saved(), clock=Clock()).poll(people)
+            results = await Poller(wham, Tokens(), Saved(), Holds(), clock=Clock()).poll(people)
         assert [result.account.id for result in results] == ["a"]
 
 
 def seen(age: float, owner: str | None = "chatgpt-a") -> Quota:
-    return Quota(owner, seen_at=NOW - age)
+    return Quota(owner, (Window(300, 5, NOW + 3600, NOW - age, "usage"),), seen_at=NOW - age)
 
 
 class TestDue:
@@ -197,6 +199,11 @@ class TestDue:
             (A, seen(-5), True),
             (A, seen(0, "chatgpt-former"), True),
             (A, seen(0, None), True),
+            (A, Quota("chatgpt-a", seen_at=NOW, complete=True), False),
+            (A, Quota("chatgpt-a", plan="plus", seen_at=NOW), True),
+            (A, replace(seen(240), seen_at=NOW), True),
+            (A, Quota("chatgpt-a", (Window(300, 5, NOW, NOW - 9, "usage"),), seen_at=NOW - 9), True),
+            (A, Quota("chatgpt-a", (Window(300, 5, NOW - 9, NOW, "usage"),), seen_at=NOW), False),
             (replace(A, enabled=False), None, False),
             (replace(A, login_error="log in again"), None, False),
             (account("k", 0, type="api_key"), None, False),
@@ -204,21 +211,55 @@ class TestDue:
     )
     async def test_idle_usable_accounts_are(self, account: Account, quota: Quota | None, due: bool) -> None:
         async with WhamServer().running() as wham:
-            poller = Poller(wham, Tokens(), Saved(), clock=Clock())
+            poller = Poller(wham, Tokens(), Saved(), Holds(), clock=Clock())
             quotas = {account.id: quota} if quota else {}
-            assert poller.due([account], quotas) == ([account] if due else [])
+            assert await poller.due([account], quotas) == ([account] if due else [])
 
-    async def test_a_failing_account_is_left_alone_until_its_backoff_ends(self) -> None:
-        clock = Clock()
-        async with WhamServer({PATH: [503, 503, usage_answer()]}).running() as wham:
-            poller = Poller(wham, Tokens(), Saved(), clock=clock)
-            for wait in (60, 120):
-                await poller.poll([A])
-                assert poller.due([A], {}) == []
+    async def test_a_failing_account_is_left_alone_by_every_process_until_its_backoff_ends(self) -> None:
+        clock, holds = Clock(), Holds()
+        async with WhamServer({PATH: [503, 503, 503, 503, usage_answer()]}).running() as wham:
+            first, second = (Poller(wham, Tokens(), Saved(), holds, clock=clock) for _ in range(2))
+            for wait in (60, 120, 240, 480):
+                await first.poll([A])
+                assert await second.due([A], {}) == []
                 clock.now += wait
-                assert poller.due([A], {}) == [A]
+                assert await second.due([A], {}) == [A]
+            await first.poll([A])
+            assert holds == {}
+
+    @pytest.mark.parametrize("answer", [usage_answer(), 503, 401, 400])
+    async def test_nobody_is_asked_again_within_the_interval_whatever_came_of_it(self, answer: Any) -> None:
+        clock, renewed = Clock(), replace(A, generation=9)
+        async with WhamServer({PATH: [answer]}).running() as wham:
+            poller = Poller(wham, Tokens(), Saved(), Holds(), clock=clock)
             await poller.poll([A])
-            assert poller.due([A], {}) == [A]
+            clock.now += 239
+            assert await poller.due([A, renewed], {}) == []
+
+    async def test_a_lasting_401_is_left_alone_until_the_login_changes(self) -> None:
+        clock, tokens = Clock(), Tokens()
+        server = WhamServer({PATH: [401]})
+        async with server.running() as wham:
+            poller = Poller(wham, tokens, Saved(), Holds(), clock=clock)
+            await poller.poll([A])
+            assert [each.headers["authorization"] for each in server.asked] == ["Bearer a-0", "Bearer a-1"]
+            clock.now += 9e6
+            assert await poller.due([A, replace(A, generation=1)], {}) == []
+            again = replace(A, generation=2)
+            assert await poller.due([again], {}) == [again]
+
+    async def test_a_reset_is_reason_to_ask_again(self) -> None:
+        clock = Clock()
+        async with WhamServer({PATH: [503]}).running() as wham:
+            poller = Poller(wham, Tokens(), Saved(), Holds(), clock=clock)
+            quotas = {"a": Quota("chatgpt-a", (Window(300, 5, NOW + 70, NOW, "usage"),), seen_at=NOW)}
+            await poller.poll([A])
+            clock.now += 69
+            assert await poller.due([A], quotas) == []
+            assert poller.until_reset([A], quotas) == 1
+            clock.now += 1
+            assert await poller.due([A], quotas) == [A]
+            assert poller.until_reset([A], quotas) == math.inf
 
 
 class Lease:
@@ -253,7 +294,7 @@ class TestBackground:
     ) -> None:
         server = WhamServer({PATH: [usage_answer()]})
         async with server.running() as wham:
-            poller = Poller(wham, Tokens(), Saved(), clock=Clock())
+            poller = Poller(wham, Tokens(), Saved(), Holds(), clock=Clock())
             background = BackgroundPoller(
                 poller, lambda: ([A, B, C], {}), Lease(lease), interval=lambda: interval
             )
@@ -267,35 +308,42 @@ class TestBackground:
             raise RuntimeError("view")
 
         async with WhamServer().running() as wham:
-            background = BackgroundPoller(Poller(wham, Tokens(), Saved()), broken, lease)
+            background = BackgroundPoller(Poller(wham, Tokens(), Saved(), Holds()), broken, lease)
             with pytest.raises(RuntimeError):
                 await background.tick()
         assert lease.released == 1
 
-    async def test_it_polls_at_once_then_every_interval_with_one_jitter_and_survives_trouble(self) -> None:
+    async def test_it_polls_at_once_at_resets_and_every_interval_with_one_jitter_and_survives_trouble(
+        self,
+    ) -> None:
+        clock = Clock()
         naps: list[float] = []
-        rounds = 0
+        rounds, resets_at = 0, NOW + 120
 
         class Enough(Exception):
             pass
 
         async def sleep(seconds: float) -> None:
             naps.append(seconds)
+            clock.now += seconds
             if len(naps) == 3:
                 raise Enough
 
         def view() -> tuple[list[Account], dict[str, Quota]]:
             nonlocal rounds
             rounds += 1
-            if rounds == 2:
+            if rounds == 3:
                 raise RuntimeError("view")
-            return [], {}
+            return [A], {"a": Quota("chatgpt-a", (Window(300, 5, resets_at, 0, "usage"),), seen_at=0)}
 
-        async with WhamServer().running() as wham:
+        async with WhamServer({PATH: [503]}).running() as wham:
             background = BackgroundPoller(
-                Poller(wham, Tokens(), Saved()), view, Lease(True), sleep=sleep, draw=lambda: 1.0
+                Poller(wham, Tokens(), Saved(), Holds(), clock=clock),
+                view,
+                Lease(True),
+                sleep=sleep,
+                draw=lambda: 1.0,
             )
             with pytest.raises(Enough):
                 await background.run()
-        assert rounds == 3
-        assert naps == [pytest.approx(330)] * 3
+        assert naps == [pytest.approx(120), pytest.approx(330), pytest.approx(330)]

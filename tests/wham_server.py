@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from accounts.models import Access, Account, LoginRequired, Secret
+from accounts.models import Access, Account, LoginRequired, PollHold, Secret
 from accounts.wham import Wham
 
 NOW = 1_781_600_000.0
@@ -76,7 +76,9 @@ class Tokens:
         if account.id in self.dead:
             raise LoginRequired(f"{account.name}: log in again")
         count = self.renewals.get(account.id, 0)
-        return Access(Secret(f"{account.id}-{count}"), self.identity.get(account.id, account.account_id))
+        return Access(
+            Secret(f"{account.id}-{count}"), self.identity.get(account.id, account.account_id), count
+        )
 
     async def renew(self, account: Account, rejected: Access) -> Access:
         self.renewals[account.id] = self.renewals.get(account.id, 0) + 1
@@ -94,3 +96,15 @@ def usage_answer(used: float = 100, reset_in: float | None = 3600, credits: obje
         "rate_limit": {"primary_window": window, "secondary_window": None},
         "rate_limit_reset_credits": credits,
     }
+
+
+class Holds(dict[str, PollHold]):
+    """Whom to leave alone, in memory."""
+
+    async def poll_holds(self) -> dict[str, PollHold]:
+        return dict(self)
+
+    async def hold_poll(self, id: str, hold: PollHold | None) -> None:
+        self.pop(id, None)
+        if hold:
+            self[id] = hold
