@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 TICK = 0.5
 """Seconds between two looks at the store, and between two writes of what was noted."""
 REFRESH_AHEAD = 240 * 60.0
-"""Seconds before expiry at which a fallback's token is refreshed in the background, so that a fallback that
-is needed suddenly is ready (the model project's 240 minutes)."""
+"""Seconds before expiry at which a fallback's token is refreshed in the background unless the settings say
+otherwise, so that a fallback that is needed suddenly is ready (the model project's 240 minutes)."""
 REFRESH_EVERY = 60.0
 """Seconds between two passes, plus up to as much again, so that processes do not march in step."""
 
@@ -68,7 +68,10 @@ class _Notes:
 
 
 class AccountPool:
-    """The live view. `policy` is asked at every decision, so that a changed setting counts at once."""
+    """The live view. `policy` is asked at every decision, so that a changed setting counts at once.
+
+    `ahead` is how many seconds before its end a fallback's token is renewed in the background; None: it is not.
+    """
 
     def __init__(
         self,
@@ -76,11 +79,13 @@ class AccountPool:
         tokens: Tokens,
         policy: Callable[[], routing.Policy],
         clock: Callable[[], float] = time.time,
+        ahead: Callable[[], float | None] = lambda: REFRESH_AHEAD,
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._policy = policy
         self.clock = clock
+        self._ahead = ahead
         self._accounts: tuple[Account, ...] = ()
         self._quotas: dict[str, Quota] = {}
         self._marks: dict[tuple[str, str], Mark] = {}
@@ -256,19 +261,19 @@ class AccountPool:
         self._version = version
 
     async def refresh_ahead(self) -> None:
-        """Refreshes fallbacks whose tokens end within four hours; does nothing when it is not time yet.
+        """Refreshes fallbacks whose tokens end soon; does nothing when it is not time yet, or switched off.
 
         One at a time, so that it never competes with requests. `Tokens` notes a failure; it ends nothing.
         """
-        now = self.clock()
-        if now < self._refresh_at:
+        now, ahead = self.clock(), self._ahead()
+        if ahead is None or now < self._refresh_at:
             return
         self._refresh_at = now + REFRESH_EVERY + self._spread
         for account in self._accounts:
             if account.role == "main" or not account.enabled or account.login_error:
                 continue
             try:
-                await self._tokens.access(account, ahead=REFRESH_AHEAD)
+                await self._tokens.access(account, ahead=ahead)
             except AccountsError as error:
                 self._noticed(account, error)
                 logger.info("%s", error)

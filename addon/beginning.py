@@ -8,6 +8,7 @@ refusal whatever its status says.
 The rule: who does not ask for a stream loses nothing by waiting, so nothing is let go to them without that proof.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 
@@ -29,14 +30,15 @@ _NO_STREAM = ("application/json", "application/problem+json", "text/html")
 
 
 async def outcome(
-    account: Account, reply: Reply, aside: Callable[[Account, sse.Frame], None], *, stream: bool
+    account: Account, reply: Reply, aside: Callable[[Account, sse.Frame], None], *, hold: float | None
 ) -> Opened | Failure:
     """Read until the answer has begun, or is known to be a refusal. A refused reply is closed.
 
-    `aside` is told the backend's events for its own program; `stream` says what the client asked for.
+    `aside` is told the backend's events for its own program. After `hold` seconds a stream is let go without a proof
+    (0: it waits); None: the client does not ask for a stream.
     """
     try:
-        result = await _outcome(account, reply, aside, stream=stream)
+        result = await _outcome(account, reply, aside, hold)
     except UpstreamError as error:
         result = error.failure
     except Refused as refused:
@@ -50,8 +52,9 @@ async def outcome(
 
 
 async def _outcome(
-    account: Account, reply: Reply, aside: Callable[[Account, sse.Frame], None], *, stream: bool
+    account: Account, reply: Reply, aside: Callable[[Account, sse.Frame], None], hold: float | None
 ) -> Opened | Failure:
+    deadline = asyncio.get_running_loop().time() + hold if hold else None
     refused = not 200 <= reply.status < 300
     data = b"" if refused else await _first_bytes(reply)
     if refused or _is_no_stream(reply.headers, data):
@@ -71,9 +74,13 @@ async def _outcome(
                 held.append(frame)
         if not data:
             return errors.network("cut", "The backend's answer ended before it began.")
-        if stream and len(held) > HELD_EVENTS:
+        if hold is not None and len(held) > HELD_EVENTS:
             return Opened(account, reply, decoder, held)
-        data = await reply.read()
+        try:
+            async with asyncio.timeout_at(deadline):
+                data = await reply.read()
+        except TimeoutError:
+            return Opened(account, reply, decoder, held)
 
 
 async def _first_bytes(reply: Reply) -> bytes:

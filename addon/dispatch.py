@@ -57,6 +57,8 @@ class Dispatcher:
     catalogue: Catalogue
     openai_url: Callable[[], str]
     """The real API, for accounts that are API keys."""
+    hold: Callable[[], float]
+    """Seconds after which a stream is let go that gave no sign of success; 0: never."""
     learned: Learned = field(default_factory=Learned)
 
     async def open(self, call: Call) -> Opened:
@@ -221,7 +223,8 @@ class Dispatcher:
         return headers
 
     async def _outcome(self, call: Call, account: Account, reply: Reply) -> Opened | Failure:
-        return await beginning.outcome(account, reply, self.side_channel, stream=call.shaped.asked.stream)
+        hold = self.hold() if call.shaped.asked.stream else None
+        return await beginning.outcome(account, reply, self.side_channel, hold=hold)
 
     def side_channel(self, account: Account, frame: sse.Frame) -> None:
         """What the backend tells the client program in a stream: never for the client, quota for us."""

@@ -123,7 +123,7 @@ class Services:
             opened.push_async_callback(background.finish)
             policy = lambda: Policy.from_settings(self.settings)  # noqa: E731
             tokens = Tokens(store, Renewal(upstream.session, lambda: self.settings))
-            self.pool = AccountPool(store, tokens, policy)
+            self.pool = AccountPool(store, tokens, policy, ahead=self._refresh_ahead)
             opened.push_async_callback(self.pool.close)
             await self.pool.start()
             self.keys = ClientKeys(store)
@@ -157,10 +157,15 @@ class Services:
                 provenance=provenance,
                 catalogue=self.catalogue,
                 openai_url=lambda: self.settings.openai_url,
+                hold=lambda: self.settings.hold_timeout,
             )
             self._settled.set()
             gc.freeze()  # what is here by now stays: spare every collection the look at some 200,000 objects
             await self._stop.wait()
+
+    def _refresh_ahead(self) -> float | None:
+        refresh = self.settings.refresh
+        return refresh.refresh_before_expiry_minutes * 60 if refresh.enabled else None
 
     def identity(self) -> Identity:
         """How we name ourselves to the backend."""

@@ -58,18 +58,18 @@ def lifecycle(instructions: str) -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
-async def outcome(reply: Reply, *, stream: bool = True) -> Opened | Failure:
+async def outcome(reply: Reply, *, stream: bool = True, hold: float = 0) -> Opened | Failure:
     aside: list[str] = []
     result = await beginning.outcome(
-        ACCOUNT, cast(Any, reply), lambda _, frame: aside.append(frame.type), stream=stream
+        ACCOUNT, cast(Any, reply), lambda _, frame: aside.append(frame.type), hold=hold if stream else None
     )
     assert reply.closed is isinstance(result, Failure)
     assert all(kind.startswith("codex.") for kind in aside)
     return result
 
 
-async def failure(reply: Reply) -> Failure:
-    result = await outcome(reply)
+async def failure(reply: Reply, *, hold: float = 0) -> Failure:
+    result = await outcome(reply, hold=hold)
     assert isinstance(result, Failure)
     return result
 
@@ -96,6 +96,16 @@ async def test_an_answer_that_says_much_without_a_proof_is_let_go_to_who_streams
     opened = await outcome(Reply(events(*many), ends=False))
     assert isinstance(opened, Opened)
     assert len(opened.frames) == len(many)
+
+
+async def test_a_silent_answer_is_let_go_after_the_hold_timeout() -> None:
+    opened = await outcome(Reply(events(PROGRESS), ends=False), hold=1e-6)
+    assert isinstance(opened, Opened)
+    assert [frame.json() for frame in opened.frames] == [PROGRESS]
+
+
+async def test_a_proof_or_a_refusal_that_is_there_already_counts_also_after_the_hold_timeout() -> None:
+    assert (await failure(Reply(events(PROGRESS, FAILED), size=10), hold=1e-6)).cause is Cause.LIMIT
 
 
 async def test_who_wants_the_whole_answer_waits_for_the_proof() -> None:

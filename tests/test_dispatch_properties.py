@@ -127,6 +127,7 @@ async def dispatch(
         provenance=Provenance(cast("Any", store), Background()),
         catalogue=cast("Any", NoCatalogue()),
         openai_url=lambda: "https://openai.invalid",
+        hold=lambda: 0,
     )
     session = Session(state.request.session or "nobody", "thread")
     turn = Turn("thread", "turn", 0, "installation")

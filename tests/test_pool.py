@@ -445,6 +445,18 @@ async def test_fallbacks_are_refreshed_four_hours_ahead_and_main_is_not(bench: B
     assert len(bench.issuer.requests) == 1
 
 
+async def test_how_long_ahead_is_asked_each_time_and_may_be_never(bench: Bench) -> None:
+    ahead: list[float | None] = [None, 10 * MINUTE, 11 * MINUTE]
+    bench.pool._ahead = lambda: ahead[0]
+    await bench.other.add(login("acc-work", START + 15 * MINUTE))
+    await bench.pool.tick()
+    for asked in (0, 0, 1):
+        await bench.pool.refresh_ahead()
+        assert len(bench.issuer.requests) == asked
+        bench.now += 2 * MINUTE
+        ahead.pop(0)
+
+
 async def test_passes_are_a_minute_apart_at_least(bench: Bench) -> None:
     await bench.pool.refresh_ahead()
     await bench.other.add(login("acc-work", START))
