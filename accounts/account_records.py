@@ -12,13 +12,12 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, and_, delete, select, update
 
 from accounts import schema
 from accounts.claims import claims
 from accounts.credential_records import CredentialRecords
-from accounts.database import shielded
+from accounts.database import reads, writes
 from accounts.models import (
     MAIN,
     Account,
@@ -93,19 +92,18 @@ def resolve(accounts: Sequence[Account], name: str) -> Account:
 class AccountRecords(CredentialRecords):
     """Part of the store."""
 
-    @shielded
-    async def accounts(self) -> list[Account]:
+    @reads
+    def accounts(self, connection: Connection) -> list[Account]:
         """All accounts in routing order; the first is main."""
-        async with self.reading() as connection:
-            return await _all(connection)
+        return _all(connection)
 
     async def account(self, name: str) -> Account:
         """The one account that `name` means; see `resolve`."""
         return resolve(await self.accounts(), name)
 
-    @shielded
-    async def add(
-        self, login: Login, label: str | None = None, *, keep_newer: bool = False
+    @writes
+    def add(
+        self, connection: Connection, login: Login, label: str | None = None, *, keep_newer: bool = False
     ) -> tuple[Account, bool]:
         """Stores a login; True if the account is new, False if it was there and now has the new tokens.
 
@@ -121,42 +119,41 @@ class AccountRecords(CredentialRecords):
             "refreshed_at": None,
             **self.sealed(login.access, login.refresh),
         }
-        async with self.writing() as connection:
-            known = await _all(connection)
-            id = await connection.scalar(select(_t.c.id).where(_t.c.identity == _identity(login)))
-            columns: dict[str, Any] = {} if label is None else {"label": checked_label(label, known, id)}
-            if id is None:
-                id = secrets.token_hex(6)
-                columns = {"label": _offered_label(login.label, known)} | columns | tokens
-                columns.update(
-                    id=id,
-                    identity=_identity(login),
-                    email=login.email,
-                    plan=login.plan,
-                    enabled=login.enabled,
-                    position=len(known),
-                    added_at=self.clock(),
-                    generation=1,
-                )
-                await connection.execute(_t.insert().values(columns))
-            elif keep_newer and await self._is_newer(connection, resolve(known, id), login):
-                if columns:
-                    await connection.execute(update(_t).where(_t.c.id == id).values(columns))
-            else:
-                said = {"email": login.email, "plan": login.plan}
-                columns |= tokens | {name: value for name, value in said.items() if value}
-                columns["generation"] = _t.c.generation + 1
-                await connection.execute(update(_t).where(_t.c.id == id).values(columns))
-                await self.forget_refresh_error(connection, id)
-            after = await _all(connection)
+        known = _all(connection)
+        id = connection.scalar(select(_t.c.id).where(_t.c.identity == _identity(login)))
+        columns: dict[str, Any] = {} if label is None else {"label": checked_label(label, known, id)}
+        if id is None:
+            id = secrets.token_hex(6)
+            columns = {"label": _offered_label(login.label, known)} | columns | tokens
+            columns.update(
+                id=id,
+                identity=_identity(login),
+                email=login.email,
+                plan=login.plan,
+                enabled=login.enabled,
+                position=len(known),
+                added_at=self.clock(),
+                generation=1,
+            )
+            connection.execute(_t.insert().values(columns))
+        elif keep_newer and self._is_newer(connection, resolve(known, id), login):
+            if columns:
+                connection.execute(update(_t).where(_t.c.id == id).values(columns))
+        else:
+            said = {"email": login.email, "plan": login.plan}
+            columns |= tokens | {name: value for name, value in said.items() if value}
+            columns["generation"] = _t.c.generation + 1
+            connection.execute(update(_t).where(_t.c.id == id).values(columns))
+            self.forget_refresh_error(connection, id)
+        after = _all(connection)
         return resolve(after, id), len(after) > len(known)
 
-    async def _is_newer(self, connection: AsyncConnection, account: Account, login: Login) -> bool:
+    def _is_newer(self, connection: Connection, account: Account, login: Login) -> bool:
         """Whether the account's tokens work, as far as is known, and were issued after the login's."""
         if account.login_error:
             return False
         try:
-            held = await self._credentials(connection, account.id)
+            held = self._credentials(connection, account.id)
         except KeyUnavailable:
             return False
         own, other = claims(held.access.reveal()), claims(login.access.reveal())
@@ -164,53 +161,48 @@ class AccountRecords(CredentialRecords):
             return own.issued_at > other.issued_at
         return bool(held.expires_at and login.expires_at and held.expires_at > login.expires_at)
 
-    @shielded
-    async def remove(self, name: str) -> tuple[Account, Account | None]:
+    @writes
+    def remove(self, connection: Connection, name: str) -> tuple[Account, Account | None]:
         """Deletes an account and its tokens.
 
         Returns it, and the account that became main by this (None if another was removed, or none is left).
         """
-        async with self.writing() as connection:
-            gone = resolve(await _all(connection), name)
-            await connection.execute(delete(_t).where(_t.c.id == gone.id))
-            left = await _all(connection)
-            await _arrange(connection, [each.id for each in left])
-            after = await _all(connection)
+        gone = resolve(_all(connection), name)
+        connection.execute(delete(_t).where(_t.c.id == gone.id))
+        left = _all(connection)
+        _arrange(connection, [each.id for each in left])
+        after = _all(connection)
         return gone, after[0] if gone.position == 0 and after else None
 
-    @shielded
-    async def switch(self, name: str) -> Account:
+    @writes
+    def switch(self, connection: Connection, name: str) -> Account:
         """Makes an account main by changing places with the present one; switching back undoes it."""
-        async with self.writing() as connection:
-            before = await _all(connection)
-            chosen = resolve(before, name)
-            return await _swap(connection, before, chosen, before[0])
+        before = _all(connection)
+        chosen = resolve(before, name)
+        return _swap(connection, before, chosen, before[0])
 
-    @shielded
-    async def order(self, a: str, b: str) -> list[Account]:
+    @writes
+    def order(self, connection: Connection, a: str, b: str) -> list[Account]:
         """Two accounts change places; returns all in the new order."""
-        async with self.writing() as connection:
-            before = await _all(connection)
-            await _swap(connection, before, resolve(before, a), resolve(before, b))
-            return await _all(connection)
+        before = _all(connection)
+        _swap(connection, before, resolve(before, a), resolve(before, b))
+        return _all(connection)
 
-    @shielded
-    async def rename(self, name: str, label: str | None) -> Account:
+    @writes
+    def rename(self, connection: Connection, name: str, label: str | None) -> Account:
         """Gives an account a label, or takes it away (None). Raises InvalidLabel."""
-        async with self.writing() as connection:
-            known = await _all(connection)
-            id = resolve(known, name).id
-            text = None if label is None else checked_label(label, known, id)
-            await connection.execute(update(_t).where(_t.c.id == id).values(label=text))
-            return resolve(await _all(connection), id)
+        known = _all(connection)
+        id = resolve(known, name).id
+        text = None if label is None else checked_label(label, known, id)
+        connection.execute(update(_t).where(_t.c.id == id).values(label=text))
+        return resolve(_all(connection), id)
 
-    @shielded
-    async def enable(self, name: str, enabled: bool = True) -> Account:
+    @writes
+    def enable(self, connection: Connection, name: str, enabled: bool = True) -> Account:
         """Lets routing use the account, or keeps it from doing so."""
-        async with self.writing() as connection:
-            id = resolve(await _all(connection), name).id
-            await connection.execute(update(_t).where(_t.c.id == id).values(enabled=enabled))
-            return resolve(await _all(connection), id)
+        id = resolve(_all(connection), name).id
+        connection.execute(update(_t).where(_t.c.id == id).values(enabled=enabled))
+        return resolve(_all(connection), id)
 
 
 def checked_label(label: str, accounts: Iterable[Account], own_id: str | None = None) -> str:
@@ -244,17 +236,17 @@ def _identity(login: Login) -> str:
     return f"token:{(login.refresh or login.access).hash}"
 
 
-async def _all(connection: AsyncConnection) -> list[Account]:
-    return [Account(**row._mapping) for row in await connection.execute(_SELECT)]
+def _all(connection: Connection) -> list[Account]:
+    return [Account(**row._mapping) for row in connection.execute(_SELECT)]
 
 
-async def _swap(connection: AsyncConnection, before: list[Account], a: Account, b: Account) -> Account:
+def _swap(connection: Connection, before: list[Account], a: Account, b: Account) -> Account:
     """`a` and `b` change places; returns `a` as it is then."""
     places = {a.id: b.id, b.id: a.id}
-    await _arrange(connection, [places.get(each.id, each.id) for each in before])
-    return resolve(await _all(connection), a.id)
+    _arrange(connection, [places.get(each.id, each.id) for each in before])
+    return resolve(_all(connection), a.id)
 
 
-async def _arrange(connection: AsyncConnection, ids: Sequence[str]) -> None:
+def _arrange(connection: Connection, ids: Sequence[str]) -> None:
     for position, id in enumerate(ids):
-        await connection.execute(update(_t).where(_t.c.id == id).values(position=position))
+        connection.execute(update(_t).where(_t.c.id == id).values(position=position))

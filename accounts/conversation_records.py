@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Table, delete, select, update
+from sqlalchemy import Connection, Table, delete, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts import schema
-from accounts.database import Database, shielded
+from accounts.database import Database, reads, writes
 from accounts.uuid7 import uuid7
 
 DAY = 86_400.0
@@ -34,68 +33,59 @@ _c = schema.ciphertexts
 class ConversationRecords(Database):
     """Part of the store."""
 
-    @shielded
     async def thread_id(self, session: str) -> str:
         """The thread id (UUIDv7) of a hashed session key, for ever the same; made when first asked for."""
-        async with self.reading() as connection:
-            row = (await connection.execute(select(_t).where(_t.c.session == session))).one_or_none()
+        return await self._known_thread(session) or await self._thread(session)
+
+    @reads
+    def _known_thread(self, connection: Connection, session: str) -> str | None:
+        """None too if it was last seen longer than a day ago, which is to be noted."""
+        seen_lately = _t.c.seen_at >= self.clock() - DAY
+        return connection.scalar(select(_t.c.thread_id).where(_t.c.session == session, seen_lately))
+
+    @writes
+    def _thread(self, connection: Connection, session: str) -> str:
         now = self.clock()
-        if row is not None:
-            if now - row.seen_at > DAY:
-                await self._touch(session, now)
-            return str(row.thread_id)
-        return await self._new_thread(session, now)
-
-    async def _new_thread(self, session: str, now: float) -> str:
-        async with self.writing() as connection:
-            await connection.execute(
-                insert(_t)
-                .values(session=session, thread_id=uuid7(now), seen_at=now)
-                .on_conflict_do_nothing(index_elements=["session"])
+        row = insert(_t).values(session=session, thread_id=uuid7(now), seen_at=now)
+        thread: str = connection.scalars(
+            row.on_conflict_do_update(index_elements=["session"], set_={"seen_at": now}).returning(
+                _t.c.thread_id
             )
-            await _prune(connection, _t, now)
-            thread = await connection.scalar(select(_t.c.thread_id).where(_t.c.session == session))
-        return str(thread)
+        ).one()
+        _prune(connection, _t, now)
+        return thread
 
-    async def _touch(self, session: str, now: float) -> None:
-        async with self.writing() as connection:
-            await connection.execute(update(_t).where(_t.c.session == session).values(seen_at=now))
-
-    @shielded
-    async def remember(self, hashes: Iterable[str], account: str) -> None:
+    @writes
+    def remember(self, connection: Connection, hashes: Iterable[str], account: str) -> None:
         """The account with this identity made the ciphertexts with these SHA-256 digests (hex)."""
         now = self.clock()
         rows = [{"hash": each, "account": account, "seen_at": now} for each in hashes]
         if not rows:
             return
         row = insert(_c)
-        async with self.writing() as connection:
-            await connection.execute(
-                row.on_conflict_do_update(
-                    index_elements=["hash"],
-                    set_={"account": row.excluded.account, "seen_at": row.excluded.seen_at},
-                ),
-                rows,
-            )
-            await _prune(connection, _c, now)
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=["hash"],
+                set_={"account": row.excluded.account, "seen_at": row.excluded.seen_at},
+            ),
+            rows,
+        )
+        _prune(connection, _c, now)
 
-    @shielded
-    async def owners(self, hashes: Iterable[str]) -> dict[str, str]:
+    @reads
+    def owners(self, connection: Connection, hashes: Iterable[str]) -> dict[str, str]:
         """Digest → identity of the account, for those whose maker is known."""
         wanted: Sequence[str] = list(hashes)
         found: dict[str, str] = {}
-        async with self.reading() as connection:
-            for start in range(0, len(wanted), BATCH):
-                some = wanted[start : start + BATCH]
-                rows = await connection.execute(select(_c.c.hash, _c.c.account).where(_c.c.hash.in_(some)))
-                found.update({row.hash: row.account for row in rows})
+        for start in range(0, len(wanted), BATCH):
+            some = wanted[start : start + BATCH]
+            rows = connection.execute(select(_c.c.hash, _c.c.account).where(_c.c.hash.in_(some)))
+            found.update({row.hash: row.account for row in rows})
         return found
 
 
-async def _prune(connection: AsyncConnection, table: Table, now: float) -> None:
+def _prune(connection: Connection, table: Table, now: float) -> None:
     seen_at = table.c.seen_at
     # The row at MAX_ROWS, counted from the newest; found in the index, so cheap enough for every write.
-    oldest_kept = await connection.scalar(
-        select(seen_at).order_by(seen_at.desc()).offset(MAX_ROWS - 1).limit(1)
-    )
-    await connection.execute(delete(table).where(seen_at < max(now - MAX_AGE, oldest_kept or 0.0)))
+    oldest_kept = connection.scalar(select(seen_at).order_by(seen_at.desc()).offset(MAX_ROWS - 1).limit(1))
+    connection.execute(delete(table).where(seen_at < max(now - MAX_AGE, oldest_kept or 0.0)))

@@ -30,21 +30,17 @@ class NoSuchConversation(AccountsError):
 
 async def thread_ids(store: Store, sessions: Collection[str]) -> dict[str, str]:
     """Thread id by hashed session key, for those that have one."""
-    async with store.reading() as connection:
-        rows = await connection.execute(
-            select(_t.c.session, _t.c.thread_id).where(_t.c.session.in_(sessions))
-        )
-        return {row.session: row.thread_id for row in rows}
+    query = select(_t.c.session, _t.c.thread_id).where(_t.c.session.in_(sessions))
+    rows = await store.read(lambda connection: connection.execute(query).all())
+    return {row.session: row.thread_id for row in rows}
 
 
 async def find(store: Store, name: str) -> str:
     """The hashed session key of the conversation that `name` means. Raises NoSuchConversation."""
-    async with store.reading() as connection:
-        known = select(_t.c.session).where(
-            or_(_t.c.session.in_(_hashes(name)), _t.c.thread_id == _plain(name))
-        )
-        if (seen := await connection.scalar(known.limit(1))) is not None:
-            return str(seen)
+    known = select(_t.c.session).where(or_(_t.c.session.in_(_hashes(name)), _t.c.thread_id == _plain(name)))
+    seen = await store.read(lambda connection: connection.scalar(known.limit(1)))
+    if seen is not None:
+        return str(seen)
     pins = list(await store.pins())
     return among(name, pins, await thread_ids(store, pins))
 

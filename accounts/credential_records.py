@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts import schema
 from accounts.claims import claims
-from accounts.database import Database, shielded
+from accounts.database import Database, reads, writes
 from accounts.key import Cipher
 from accounts.models import Credentials, NoSuchAccount, RefreshError, Secret, TokenGrant
 
@@ -38,18 +37,17 @@ class CredentialRecords(Database):
             "refresh_hash": refresh.hash if refresh else None,
         }
 
-    @shielded
-    async def credentials(self, id: str) -> Credentials:
+    @reads
+    def credentials(self, connection: Connection, id: str) -> Credentials:
         """The tokens of the account with this id.
 
         Raises NoSuchAccount if it was removed, KeyUnavailable if they cannot be decrypted.
         """
-        async with self.reading() as connection:
-            return await self._credentials(connection, id)
+        return self._credentials(connection, id)
 
-    async def _credentials(self, connection: AsyncConnection, id: str) -> Credentials:
+    def _credentials(self, connection: Connection, id: str) -> Credentials:
         columns = (_t.c.access, _t.c.refresh, _t.c.expires_at, _t.c.refreshed_at, _t.c.generation)
-        row = (await connection.execute(select(*columns).where(_t.c.id == id))).one_or_none()
+        row = connection.execute(select(*columns).where(_t.c.id == id)).one_or_none()
         if row is None:
             raise NoSuchAccount("the account was removed meanwhile: see `openai-auth list`")
         return Credentials(
@@ -60,38 +58,36 @@ class CredentialRecords(Database):
             generation=row.generation,
         )
 
-    @shielded
-    async def rotate(self, id: str, spent: str, grant: TokenGrant) -> Credentials:
+    @writes
+    def rotate(self, connection: Connection, id: str, spent: str, grant: TokenGrant) -> Credentials:
         """Stores what a refresh brought; `spent` is the hash of the refresh token it was made with.
 
         A grant without a refresh token keeps the old one. If the store holds another refresh token than
         `spent`, nothing is written. Returns what is stored then; committed to disk. Raises NoSuchAccount.
         """
-        async with self.writing() as connection:
-            current = await self._credentials(connection, id)
-            if current.refresh_hash != spent:
-                return current
-            said = claims(grant.access.reveal())
-            news = {name: value for name, value in (("email", said.email), ("plan", said.plan)) if value}
-            await connection.execute(
-                update(_t)
-                .where(_t.c.id == id)
-                .values(
-                    **self.sealed(grant.access, grant.refresh or current.refresh),
-                    expires_at=grant.expires_at,
-                    refreshed_at=self.clock(),
-                    generation=_t.c.generation + 1,
-                    **news,
-                )
+        current = self._credentials(connection, id)
+        if current.refresh_hash != spent:
+            return current
+        said = claims(grant.access.reveal())
+        news = {name: value for name, value in (("email", said.email), ("plan", said.plan)) if value}
+        connection.execute(
+            update(_t)
+            .where(_t.c.id == id)
+            .values(
+                **self.sealed(grant.access, grant.refresh or current.refresh),
+                expires_at=grant.expires_at,
+                refreshed_at=self.clock(),
+                generation=_t.c.generation + 1,
+                **news,
             )
-            await self.forget_refresh_error(connection, id)
-            return await self._credentials(connection, id)
+        )
+        self.forget_refresh_error(connection, id)
+        return self._credentials(connection, id)
 
-    @shielded
-    async def refresh_error(self, id: str) -> RefreshError | None:
+    @reads
+    def refresh_error(self, connection: Connection, id: str) -> RefreshError | None:
         """The last refresh failure of the account since its tokens last changed."""
-        async with self.reading() as connection:
-            row = (await connection.execute(select(_e).where(_e.c.account == id))).one_or_none()
+        row = connection.execute(select(_e).where(_e.c.account == id)).one_or_none()
         if row is None:
             return None
         return RefreshError(
@@ -103,8 +99,8 @@ class CredentialRecords(Database):
             token_hash=row.token_hash,
         )
 
-    @shielded
-    async def save_refresh_error(self, id: str, error: RefreshError) -> None:
+    @writes
+    def save_refresh_error(self, connection: Connection, id: str, error: RefreshError) -> None:
         """Remembers a failure, if the account still has the token that it happened with."""
         values = {
             "message": error.message,
@@ -114,13 +110,12 @@ class CredentialRecords(Database):
             "retry_count": error.retry_count,
             "token_hash": error.token_hash,
         }
-        async with self.writing() as connection:
-            token = await connection.scalar(select(_t.c.refresh_hash).where(_t.c.id == id))
-            if token != error.token_hash:
-                return
-            row = insert(_e).values(account=id, **values)
-            await connection.execute(row.on_conflict_do_update(index_elements=["account"], set_=values))
+        token = connection.scalar(select(_t.c.refresh_hash).where(_t.c.id == id))
+        if token != error.token_hash:
+            return
+        row = insert(_e).values(account=id, **values)
+        connection.execute(row.on_conflict_do_update(index_elements=["account"], set_=values))
 
-    async def forget_refresh_error(self, connection: AsyncConnection, id: str) -> None:
+    def forget_refresh_error(self, connection: Connection, id: str) -> None:
         """New tokens end every old failure."""
-        await connection.execute(delete(_e).where(_e.c.account == id))
+        connection.execute(delete(_e).where(_e.c.account == id))

@@ -4,6 +4,9 @@ The one idea: SQLite's own locks are the only lock between processes. A write ta
 start (`BEGIN IMMEDIATE`), so that what it reads cannot change before it writes, and a commit is on the disk
 before it returns (`synchronous=FULL`), so that a killed process loses nothing it was told is stored.
 
+A whole transaction runs in one thread, as plain synchronous code (`reads`, `writes`): the event loop is asked once
+for each, where a driver that hops to its thread for every statement would cost it more than all the rest.
+
 The rule that must not be broken: a file that cannot be read is reported and left as it is; nothing here ever
 deletes, truncates or replaces it. And no file of ours is readable by others, not even for a moment: SQLite
 gives its `-wal` and `-shm` files the mode of the database, which is created with 0600 before SQLite sees it.
@@ -16,17 +19,18 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Self
 
-from sqlalchemy import Connection, delete, event, or_, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, or_, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from accounts import schema
@@ -35,6 +39,8 @@ from accounts.models import AccountsError, StoreDamaged, StoreUnavailable
 FILE = "state.db"
 BUSY_TIMEOUT = 10.0
 """Seconds a statement waits for another process's write."""
+READERS = 3
+"""Threads for reading; more at once wait."""
 HEADER = b"SQLite format 3\x00"
 
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -49,32 +55,46 @@ UNUSABLE = {
 """SQLite's primary result codes, by what they mean to a person."""
 
 
-def shielded[S, **P, R](
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+def reads[S: Database, **P, R](
+    method: Callable[Concatenate[S, Connection, P], R],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """Lets a method finish when its caller is cancelled.
-
-    A client that hangs up must not cut a write, and a connection that is cut in mid-statement is lost to the pool.
-    """
+    """Makes a method of a `Database` asynchronous: what it does is one `read`."""
 
     @wraps(method)
     async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.shield(asyncio.ensure_future(method(self, *args, **kwargs)))
+        return await self.read(lambda connection: method(self, connection, *args, **kwargs))
+
+    return run
+
+
+def writes[S: Database, **P, R](
+    method: Callable[Concatenate[S, Connection, P], R],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Makes a method of a `Database` asynchronous: what it does is one `write`."""
+
+    @wraps(method)
+    async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self.write(lambda connection: method(self, connection, *args, **kwargs))
 
     return run
 
 
 class Database:
-    """The open file. Subclasses say what is in it, in `shielded` methods, by `writing()` and `reading()`."""
+    """The open file. Subclasses say what is in it, in methods that are marked `reads` or `writes`.
+
+    A caller that is cancelled, as when a client hangs up, cuts no transaction: it ends in its thread.
+    """
 
     def __init__(self, file: Path, clock: Callable[[], float]) -> None:
         self.file = file
         self.clock = clock
-        self.engine: AsyncEngine = _engine(file)
-        self._writer = asyncio.Lock()
-        self._watcher: AsyncConnection | None = None
+        self.engine = _engine(file)
+        # Two writers of one process would wait for each other in SQLite's coarse sleeps.
+        self._writer = ThreadPoolExecutor(1, "store writer")
+        self._readers = ThreadPoolExecutor(READERS, "store reader")
+        self._watcher: Connection | None = None
         self._watchers = 0
-        self._watching = asyncio.Lock()
+        self._watching = threading.Lock()
 
     @classmethod
     async def _open(cls, folder: Path, clock: Callable[[], float] = time.time) -> Self:
@@ -82,22 +102,24 @@ class Database:
         await asyncio.to_thread(_secure, folder, file)
         self = cls(file, clock)
         try:
-            async with self.reading() as connection:
-                found = await connection.run_sync(schema.version_of, str(file))
+            found = await self.read(lambda connection: schema.version_of(connection, str(file)))
             if found < schema.VERSION:
-                async with self.writing() as connection:
-                    await connection.run_sync(schema.upgrade, str(file))
+                await self.write(lambda connection: schema.upgrade(connection, str(file)))
         except BaseException:
             await self.close()
             raise
         return self
 
     async def close(self) -> None:
-        """Ends every connection; call it once, at the end."""
+        """Ends every connection, when what is running has ended; call it once, at the end."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        for threads in (self._writer, self._readers):
+            threads.shutdown()
         if self._watcher is not None:
-            await self._watcher.close()
-            self._watcher = None
-        await self.engine.dispose()
+            self._watcher.close()
+        self.engine.dispose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,43 +127,40 @@ class Database:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading: one consistent view, which never waits for a writer."""
-        async with self.engine.begin() as connection:
-            yield connection
+    async def read[R](self, work: Callable[[Connection], R]) -> R:
+        """Does `work` on one consistent view, which never waits for a writer."""
+        return await _in_thread(self._readers, lambda: self._transaction("BEGIN", work))
 
-    @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that holds the write lock; committed on the way out, undone on an exception."""
-        # Two writers of one process would wait for each other in SQLite's coarse sleeps.
-        async with self._writer, self.engine.connect() as connection:
-            await connection.execution_options(begin="BEGIN IMMEDIATE")
-            async with connection.begin():
-                yield connection
+    async def write[R](self, work: Callable[[Connection], R]) -> R:
+        """Does `work` holding the write lock; committed to the disk at its end, undone on an exception."""
+        return await _in_thread(self._writer, lambda: self._transaction("BEGIN IMMEDIATE", work))
 
-    @shielded
+    def _transaction[R](self, begin: str, work: Callable[[Connection], R]) -> R:
+        with self.engine.connect().execution_options(begin=begin) as connection, connection.begin():
+            return work(connection)
+
     async def version(self) -> int:
         """A number that changes with every commit to the file, by whichever process; costs some 0.1 ms."""
-        async with self._watching:
-            # `data_version` counts the commits of all other connections, and is relative to the one that asks.
+        return await _in_thread(self._readers, self._version)
+
+    def _version(self) -> int:
+        # `data_version` counts the commits of all other connections, and is relative to the one that asks.
+        with self._watching:
             if self._watcher is None:
-                self._watcher = await self.engine.connect()
+                self._watcher = self.engine.connect().execution_options(begin=None)
                 self._watchers += 1
-                await self._watcher.execution_options(begin=None)
             try:
-                commits = int((await self._watcher.exec_driver_sql("PRAGMA data_version")).scalar_one())
+                commits = int(self._watcher.exec_driver_sql("PRAGMA data_version").scalar_one())
             except BaseException:
                 broken, self._watcher = self._watcher, None
-                await broken.close()
+                broken.close()
                 raise
         return self._watchers << 32 | commits
 
-    @shielded
-    async def check(self) -> str | None:
+    @reads
+    def check(self, connection: Connection) -> str | None:
         """Reads the whole file; None if it is sound, else what SQLite found. For `openai-auth doctor`."""
-        async with self.reading() as connection:
-            found = str((await connection.exec_driver_sql("PRAGMA integrity_check(1)")).scalar_one())
+        found = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one())
         return None if found == "ok" else found
 
     @contextlib.asynccontextmanager
@@ -171,32 +190,33 @@ class Database:
             with contextlib.suppress(AccountsError):
                 await self._extend_lease(name, owner, ttl)
 
-    @shielded
-    async def _extend_lease(self, name: str, owner: str, ttl: float) -> None:
+    @writes
+    def _extend_lease(self, connection: Connection, name: str, owner: str, ttl: float) -> None:
         mine = (schema.leases.c.name == name) & (schema.leases.c.owner == owner)
-        async with self.writing() as connection:
-            await connection.execute(update(schema.leases).where(mine).values(until=self.clock() + ttl))
+        connection.execute(update(schema.leases).where(mine).values(until=self.clock() + ttl))
 
-    @shielded
-    async def _take_lease(self, name: str, owner: str, ttl: float) -> bool:
+    @writes
+    def _take_lease(self, connection: Connection, name: str, owner: str, ttl: float) -> bool:
         now = self.clock()
         row = insert(schema.leases).values(name=name, owner=owner, until=now + ttl)
         free = or_(schema.leases.c.until <= now, schema.leases.c.until > now + 86_400)  # the clock went back
-        async with self.writing() as connection:
-            taken = await connection.execute(
-                row.on_conflict_do_update(
-                    index_elements=["name"],
-                    set_={"owner": row.excluded.owner, "until": row.excluded.until},
-                    where=free,
-                )
+        taken = connection.execute(
+            row.on_conflict_do_update(
+                index_elements=["name"],
+                set_={"owner": row.excluded.owner, "until": row.excluded.until},
+                where=free,
             )
+        )
         return taken.rowcount == 1
 
-    @shielded
-    async def _give_lease_back(self, name: str, owner: str) -> None:
+    @writes
+    def _give_lease_back(self, connection: Connection, name: str, owner: str) -> None:
         mine = (schema.leases.c.name == name) & (schema.leases.c.owner == owner)
-        async with self.writing() as connection:
-            await connection.execute(delete(schema.leases).where(mine))
+        connection.execute(delete(schema.leases).where(mine))
+
+
+async def _in_thread[R](threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
+    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(threads, work))
 
 
 def _secure(folder: Path, file: Path) -> None:
@@ -235,15 +255,15 @@ def _damaged(file: Path, what: str) -> StoreDamaged:
     )
 
 
-def _engine(file: Path) -> AsyncEngine:
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(file)),
+def _engine(file: Path) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(file)),
         connect_args={"timeout": BUSY_TIMEOUT},
-        pool_size=4,
+        pool_size=READERS + 2,  # the writer's, the watcher's
         hide_parameters=True,  # parameters are tokens and session keys; they must not be part of an error
     )
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def connected(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         # Transactions are begun below, not by the driver, which begins them too late.
         connection.isolation_level = None
@@ -256,13 +276,13 @@ def _engine(file: Path) -> AsyncEngine:
         finally:
             cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if statement := connection.get_execution_options().get("begin", "BEGIN"):
             connection.exec_driver_sql(statement)
 
     # `retval`: what the listener returns is raised in place of SQLAlchemy's own error.
-    @event.listens_for(engine.sync_engine, "handle_error", retval=True)
+    @event.listens_for(engine, "handle_error", retval=True)
     def failed(context: ExceptionContext) -> BaseException | None:
         return _explain(file, context.original_exception)
 

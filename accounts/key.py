@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet, InvalidToken
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts import schema
 from accounts.database import Database
@@ -98,15 +97,10 @@ async def unlock(database: Database, *, keyring: bool) -> Cipher:
     KeyUnavailable if the key of an existing database is missing, unreadable or another one.
     """
     folder = database.file.parent
-    async with database.reading() as connection:
-        record = await _recorded(connection)
+    record = await database.read(_recorded)
     if record is None:
         offer = await asyncio.to_thread(_offer) if keyring else None
-        async with database.writing() as connection:
-            record = await _recorded(connection)
-            if record is None:
-                record = offer or _Record(IN_FILE, _fingerprint(_make_file(folder / FILE)))
-                await _remember(connection, record)
+        record = await database.write(lambda connection: _first(connection, offer, folder))
         if offer is not None and record != offer:
             await asyncio.to_thread(_bounded, lambda: _forget(offer), OFFER_TIMEOUT)
     return await asyncio.to_thread(_load, record, folder)
@@ -134,15 +128,24 @@ def _fingerprint(key: str) -> str:
     return hashlib.sha256(b"openai-auth-proxy key " + key.encode()).hexdigest()[:16]
 
 
-async def _recorded(connection: AsyncConnection) -> _Record | None:
-    rows = {row.key: row.value for row in await connection.execute(select(schema.meta))}
+def _first(connection: Connection, offer: _Record | None, folder: Path) -> _Record:
+    """The record that another process was faster to make, else ours."""
+    if (record := _recorded(connection)) is not None:
+        return record
+    record = offer or _Record(IN_FILE, _fingerprint(_make_file(folder / FILE)))
+    _remember(connection, record)
+    return record
+
+
+def _recorded(connection: Connection) -> _Record | None:
+    rows = {row.key: row.value for row in connection.execute(select(schema.meta))}
     if "key_location" not in rows or "key_fingerprint" not in rows:
         return None
     return _Record(rows["key_location"], rows["key_fingerprint"])
 
 
-async def _remember(connection: AsyncConnection, record: _Record) -> None:
-    await connection.execute(
+def _remember(connection: Connection, record: _Record) -> None:
+    connection.execute(
         insert(schema.meta),
         [
             {"key": "key_location", "value": record.location},

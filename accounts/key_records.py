@@ -13,11 +13,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, literal_column, or_, select, update
+from sqlalchemy import Connection, func, literal_column, or_, select, update
 
 from accounts import schema
 from accounts.account_records import MAX_LABEL
-from accounts.database import Database, shielded
+from accounts.database import Database, reads, writes
 from accounts.models import AccountsError, InvalidLabel, Secret
 
 PREFIX = "oa-"
@@ -68,11 +68,10 @@ class ClientKey:
 class KeyRecords(Database):
     """Part of the store."""
 
-    @shielded
-    async def client_keys(self) -> list[ClientKey]:
+    @reads
+    def client_keys(self, connection: Connection) -> list[ClientKey]:
         """All keys, the oldest first, revoked ones too."""
-        async with self.reading() as connection:
-            rows = await connection.execute(select(_t).order_by(_t.c.created_at, literal_column("rowid")))
+        rows = connection.execute(select(_t).order_by(_t.c.created_at, literal_column("rowid")))
         return [
             ClientKey(
                 id=row.id,
@@ -97,51 +96,50 @@ class KeyRecords(Database):
         await self._insert(key)
         return key, secret
 
-    @shielded
-    async def _insert(self, key: ClientKey) -> None:
-        async with self.writing() as connection:
-            named = or_(_t.c.label == key.label, _t.c.id == key.label)
-            if await connection.scalar(select(_t.c.id).where(named, _t.c.revoked_at.is_(None))):
-                raise InvalidLabel(f"{key.label!r} already names a client key: choose another label")
-            await connection.execute(
-                _t.insert().values(id=key.id, label=key.label, hash=key.hash, created_at=key.created_at)
-            )
+    @writes
+    def _insert(self, connection: Connection, key: ClientKey) -> None:
+        named = or_(_t.c.label == key.label, _t.c.id == key.label)
+        if connection.scalar(select(_t.c.id).where(named, _t.c.revoked_at.is_(None))):
+            raise InvalidLabel(f"{key.label!r} already names a client key: choose another label")
+        connection.execute(
+            _t.insert().values(id=key.id, label=key.label, hash=key.hash, created_at=key.created_at)
+        )
 
-    @shielded
     async def revoke_client_key(self, name: str) -> tuple[ClientKey, int]:
         """Ends a key by its id or label; returns it, and how many keys are left. Raises NoSuchKey."""
-        wanted = name.strip()
-        async with self.writing() as connection:
-            valid = _t.c.revoked_at.is_(None)
-            named = or_(_t.c.id == wanted, _t.c.label == wanted)
-            # An id wins over a label that happens to look like it.
-            id = await connection.scalar(
-                select(_t.c.id).where(named, valid).order_by(_t.c.id != wanted).limit(1)
-            )
-            if id is None:
-                raise NoSuchKey(f"there is no client key {wanted!r}: see `openai-auth keys list`")
-            await connection.execute(update(_t).where(_t.c.id == id).values(revoked_at=self.clock()))
-            left = await connection.scalar(select(func.count()).select_from(_t).where(valid))
-        key = next(key for key in await self.client_keys() if key.id == id)
-        return key, left or 0
+        id = await self._revoke(name)
+        keys = await self.client_keys()
+        return next(key for key in keys if key.id == id), len(valid(keys))
 
-    @shielded
-    async def add_key_use(self, uses: Mapping[str, KeyUse]) -> None:
+    @writes
+    def _revoke(self, connection: Connection, name: str) -> str:
+        wanted = name.strip()
+        named = or_(_t.c.id == wanted, _t.c.label == wanted)
+        # An id wins over a label that happens to look like it.
+        id: str | None = connection.scalar(
+            select(_t.c.id).where(named, _t.c.revoked_at.is_(None)).order_by(_t.c.id != wanted).limit(1)
+        )
+        if id is None:
+            raise NoSuchKey(f"there is no client key {wanted!r}: see `openai-auth keys list`")
+        connection.execute(update(_t).where(_t.c.id == id).values(revoked_at=self.clock()))
+        return id
+
+    @writes
+    def add_key_use(self, connection: Connection, uses: Mapping[str, KeyUse]) -> None:
         """Adds to what was used with each key, by its id; all in one commit."""
-        async with self.writing() as connection:
-            for id, use in uses.items():
-                later = func.max(func.coalesce(_t.c.last_used_at, 0.0), use.last_used_at or 0.0)
-                await connection.execute(
-                    update(_t)
-                    .where(_t.c.id == id)
-                    .values(
-                        requests=_t.c.requests + use.requests,
-                        input_tokens=_t.c.input_tokens + use.input_tokens,
-                        cached_tokens=_t.c.cached_tokens + use.cached_tokens,
-                        output_tokens=_t.c.output_tokens + use.output_tokens,
-                        last_used_at=later if use.last_used_at else _t.c.last_used_at,
-                    )
+        for id, use in uses.items():
+            later = func.max(func.coalesce(_t.c.last_used_at, 0.0), use.last_used_at or 0.0)
+            connection.execute(
+                update(_t)
+                .where(_t.c.id == id)
+                .values(
+                    requests=_t.c.requests + use.requests,
+                    input_tokens=_t.c.input_tokens + use.input_tokens,
+                    cached_tokens=_t.c.cached_tokens + use.cached_tokens,
+                    output_tokens=_t.c.output_tokens + use.output_tokens,
+                    last_used_at=later if use.last_used_at else _t.c.last_used_at,
                 )
+            )
 
 
 def valid(keys: Sequence[ClientKey]) -> list[ClientKey]:

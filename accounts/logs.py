@@ -40,7 +40,7 @@ LEVELS = {
 OURS = ("accounts", "addon", "certs")
 """The top-level packages whose loggers are ours."""
 
-TALKATIVE = ("aiosqlite", "aiohttp", "sqlalchemy", "keyring")
+TALKATIVE = ("aiohttp", "sqlalchemy", "keyring")
 """Libraries of ours that describe every step at debug, with the values that go into the database. mitmproxy lets
 all loggers do that and shows it; these are kept at warnings."""
 

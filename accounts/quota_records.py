@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts import quota as quota_rules
 from accounts import schema
-from accounts.database import Database, shielded
+from accounts.database import Database, reads, writes
 from accounts.models import DEFAULT_LIMIT, Credits, Mark, Marks, PollHold, Quota, Window
 from accounts.placement import MAX_PINS, Pin
 from accounts.quota import SKEW
@@ -54,95 +53,89 @@ class Observations:
 class QuotaRecords(Database):
     """Part of the store."""
 
-    @shielded
-    async def observe(self, seen: Observations) -> None:
+    @writes
+    def observe(self, connection: Connection, seen: Observations) -> None:
         """Merges observations into the store, in one commit."""
         now = self.clock()
-        async with self.writing() as connection:
-            known = set((await connection.scalars(select(_a.c.id))).all())
-            for id, quota in seen.quotas.items():
-                if id not in known:
-                    continue
-                merged = quota_rules.merge((await _quotas(connection, now, id)).get(id), quota)
-                values = {"seen_at": merged.seen_at, "snapshot": _encoded(merged)}
-                await connection.execute(
-                    insert(_q)
+        known = set(connection.scalars(select(_a.c.id)).all())
+        for id, quota in seen.quotas.items():
+            if id not in known:
+                continue
+            merged = quota_rules.merge(_quotas(connection, now, id).get(id), quota)
+            values = {"seen_at": merged.seen_at, "snapshot": _encoded(merged)}
+            connection.execute(
+                insert(_q)
+                .values(account=id, **values)
+                .on_conflict_do_update(index_elements=["account"], set_=values)
+            )
+        if seen.marks:
+            connection.execute(delete(_m).where(_m.c.seen_at > now + SKEW))
+        for (id, _), mark in seen.marks.items():
+            if id in known:
+                values = asdict(mark)
+                connection.execute(
+                    insert(_m)
                     .values(account=id, **values)
-                    .on_conflict_do_update(index_elements=["account"], set_=values)
+                    .on_conflict_do_update(
+                        index_elements=["account", "limit"],
+                        set_=values,
+                        where=_m.c.seen_at <= mark.seen_at,
+                    )
                 )
-            if seen.marks:
-                await connection.execute(delete(_m).where(_m.c.seen_at > now + SKEW))
-            for (id, _), mark in seen.marks.items():
-                if id in known:
-                    values = asdict(mark)
-                    await connection.execute(
-                        insert(_m)
-                        .values(account=id, **values)
-                        .on_conflict_do_update(
-                            index_elements=["account", "limit"],
-                            set_=values,
-                            where=_m.c.seen_at <= mark.seen_at,
-                        )
+        for id, moment in seen.used.items():
+            later = func.max(func.coalesce(_a.c.last_used_at, 0.0), moment)
+            connection.execute(update(_a).where(_a.c.id == id).values(last_used_at=later))
+        if seen.pins or seen.touched:
+            connection.execute(delete(_p).where(_p.c.last_seen_at > now + SKEW))
+        for session, pin in seen.touched.items():
+            older = (_p.c.session == session) & (_p.c.last_seen_at <= pin.last_seen_at)
+            if pin.account in known:
+                connection.execute(update(_p).where(older).values(asdict(pin)))
+        for session, pin in seen.pins.items():
+            if pin.account in known:
+                values = asdict(pin)
+                connection.execute(
+                    insert(_p)
+                    .values(session=session, **values)
+                    .on_conflict_do_update(
+                        index_elements=["session"],
+                        set_=values,
+                        where=_p.c.last_seen_at <= pin.last_seen_at,
                     )
-            for id, moment in seen.used.items():
-                later = func.max(func.coalesce(_a.c.last_used_at, 0.0), moment)
-                await connection.execute(update(_a).where(_a.c.id == id).values(last_used_at=later))
-            if seen.pins or seen.touched:
-                await connection.execute(delete(_p).where(_p.c.last_seen_at > now + SKEW))
-            for session, pin in seen.touched.items():
-                older = (_p.c.session == session) & (_p.c.last_seen_at <= pin.last_seen_at)
-                if pin.account in known:
-                    await connection.execute(update(_p).where(older).values(asdict(pin)))
-            for session, pin in seen.pins.items():
-                if pin.account in known:
-                    values = asdict(pin)
-                    await connection.execute(
-                        insert(_p)
-                        .values(session=session, **values)
-                        .on_conflict_do_update(
-                            index_elements=["session"],
-                            set_=values,
-                            where=_p.c.last_seen_at <= pin.last_seen_at,
-                        )
-                    )
-            if seen.pins:
-                newest = select(_p.c.session).order_by(_p.c.last_seen_at.desc()).limit(MAX_PINS)
-                await connection.execute(delete(_p).where(_p.c.session.not_in(newest)))
+                )
+        if seen.pins:
+            newest = select(_p.c.session).order_by(_p.c.last_seen_at.desc()).limit(MAX_PINS)
+            connection.execute(delete(_p).where(_p.c.session.not_in(newest)))
 
-    @shielded
-    async def clear_mark(self, id: str) -> None:
+    @writes
+    def clear_mark(self, connection: Connection, id: str) -> None:
         """The account's own limit was reset."""
-        async with self.writing() as connection:
-            await connection.execute(delete(_m).where(_m.c.account == id, _m.c.limit == DEFAULT_LIMIT))
+        connection.execute(delete(_m).where(_m.c.account == id, _m.c.limit == DEFAULT_LIMIT))
 
-    @shielded
-    async def poll_holds(self) -> dict[str, PollHold]:
+    @reads
+    def poll_holds(self, connection: Connection) -> dict[str, PollHold]:
         """Whose usage is not to be asked for in the background, also past ones, by account id."""
-        async with self.reading() as connection:
-            rows = (await connection.execute(select(_h))).all()
+        rows = connection.execute(select(_h)).all()
         return {row.account: PollHold(row.until, row.failures, row.generation) for row in rows}
 
-    @shielded
-    async def hold_poll(self, id: str, hold: PollHold | None) -> None:
+    @writes
+    def hold_poll(self, connection: Connection, id: str, hold: PollHold | None) -> None:
         """Leaves an account alone, or (None) does so no longer."""
-        async with self.writing() as connection:
-            await connection.execute(delete(_h).where(_h.c.account == id))
-            if hold and await connection.scalar(select(_a.c.id).where(_a.c.id == id)):
-                await connection.execute(insert(_h).values(account=id, **asdict(hold)))
+        connection.execute(delete(_h).where(_h.c.account == id))
+        if hold and connection.scalar(select(_a.c.id).where(_a.c.id == id)):
+            connection.execute(insert(_h).values(account=id, **asdict(hold)))
 
-    @shielded
-    async def unpin(self, session: str | None = None) -> int:
+    @writes
+    def unpin(self, connection: Connection, session: str | None = None) -> int:
         """Forgets which account serves a conversation (hashed session key), or all; returns how many."""
-        async with self.writing() as connection:
-            which = delete(_p) if session is None else delete(_p).where(_p.c.session == session)
-            return (await connection.execute(which)).rowcount
+        which = delete(_p) if session is None else delete(_p).where(_p.c.session == session)
+        return connection.execute(which).rowcount
 
-    @shielded
-    async def pins(self) -> dict[str, Pin]:
+    @reads
+    def pins(self, connection: Connection) -> dict[str, Pin]:
         """Every pin, also old ones, by hashed session key."""
-        async with self.reading() as connection:
-            seen = select(_p).where(_p.c.last_seen_at <= self.clock() + SKEW)
-            rows = (await connection.execute(seen)).all()
+        seen = select(_p).where(_p.c.last_seen_at <= self.clock() + SKEW)
+        rows = connection.execute(seen).all()
         return {
             row.session: Pin(
                 account=row.account,
@@ -155,24 +148,22 @@ class QuotaRecords(Database):
             for row in rows
         }
 
-    @shielded
-    async def quotas(self) -> dict[str, Quota]:
+    @reads
+    def quotas(self, connection: Connection) -> dict[str, Quota]:
         """The latest numbers of every account that has some, by account id."""
-        async with self.reading() as connection:
-            return await _quotas(connection, self.clock())
+        return _quotas(connection, self.clock())
 
-    @shielded
-    async def marks(self) -> dict[tuple[str, str], Mark]:
+    @reads
+    def marks(self, connection: Connection) -> dict[tuple[str, str], Mark]:
         """Every mark, also past and disproved ones, by account id and limit."""
-        async with self.reading() as connection:
-            rows = (await connection.execute(select(_m))).all()
+        rows = connection.execute(select(_m)).all()
         return {(row.account, row.limit): Mark(row.until, row.reason, row.seen_at, row.limit) for row in rows}
 
 
-async def _quotas(connection: AsyncConnection, now: float, id: str | None = None) -> dict[str, Quota]:
+def _quotas(connection: Connection, now: float, id: str | None = None) -> dict[str, Quota]:
     """Of one account, or of all."""
     query = select(_q.c.account, _q.c.snapshot).where(_q.c.seen_at <= now + SKEW)
-    rows = await connection.execute(query if id is None else query.where(_q.c.account == id))
+    rows = connection.execute(query if id is None else query.where(_q.c.account == id))
     return {row.account: _decoded(row.snapshot) for row in rows}
 
 

@@ -9,11 +9,11 @@ gets in.
 
 from __future__ import annotations
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from accounts import schema
-from accounts.database import Database, shielded
+from accounts.database import Database
 from accounts.reset_credits import Attempt, Code, Outcome, Record
 
 _r = schema.reset_credits
@@ -25,51 +25,55 @@ class ResetRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @shielded
     async def load(self, account_id: str) -> Record | None:
         """The record of a ChatGPT account, or None."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(_r).where(_r.c.account_id == account_id))).one_or_none()
+        row = await self._database.read(lambda connection: _row(connection, account_id))
         return None if row is None else Record(_attempt(row), _outcome(row))
 
-    @shielded
     async def save(self, account_id: str, attempt: Attempt) -> Attempt | None:
         """See `Attempts.save`; the attempt's start is what a cool-down is measured against."""
-        async with self._database.writing() as connection:
-            row = (await connection.execute(select(_r).where(_r.c.account_id == account_id))).one_or_none()
-            if row is not None:
-                if standing := _attempt(row):
-                    return standing
-                if row.cooldown_until is not None and row.cooldown_until > attempt.started_at:
-                    return None
-            pair = {
-                "request_id": attempt.request_id,
-                "credit_id": attempt.credit_id,
-                "started_at": attempt.started_at,
-            }
-            await connection.execute(
-                insert(_r)
-                .values(account_id=account_id, **pair)
-                .on_conflict_do_update(index_elements=["account_id"], set_=pair)
-            )
-        return attempt
+        return await self._database.write(lambda connection: _claim(connection, account_id, attempt))
 
-    @shielded
     async def clear(self, account_id: str, attempt: Attempt, outcome: Outcome) -> None:
         """See `Attempts.clear`."""
-        mine = _r.c.account_id == account_id
-        settled = mine & (func.coalesce(_r.c.request_id, "") == attempt.request_id)
-        said = {
-            "outcome_code": str(outcome.code),
-            "outcome_at": outcome.at,
-            "outcome_detail": outcome.detail,
-            "cooldown_until": outcome.cooldown_until,
-        }
-        async with self._database.writing() as connection:
-            await connection.execute(update(_r).where(mine).values(**said))
-            await connection.execute(
-                update(_r).where(settled).values(request_id=None, credit_id=None, started_at=None)
-            )
+        await self._database.write(lambda connection: _settle(connection, account_id, attempt, outcome))
+
+
+def _row(connection: Connection, account_id: str) -> Row[tuple[object, ...]] | None:
+    return connection.execute(select(_r).where(_r.c.account_id == account_id)).one_or_none()
+
+
+def _claim(connection: Connection, account_id: str, attempt: Attempt) -> Attempt | None:
+    row = _row(connection, account_id)
+    if row is not None:
+        if standing := _attempt(row):
+            return standing
+        if row.cooldown_until is not None and row.cooldown_until > attempt.started_at:
+            return None
+    pair = {
+        "request_id": attempt.request_id,
+        "credit_id": attempt.credit_id,
+        "started_at": attempt.started_at,
+    }
+    connection.execute(
+        insert(_r)
+        .values(account_id=account_id, **pair)
+        .on_conflict_do_update(index_elements=["account_id"], set_=pair)
+    )
+    return attempt
+
+
+def _settle(connection: Connection, account_id: str, attempt: Attempt, outcome: Outcome) -> None:
+    mine = _r.c.account_id == account_id
+    settled = mine & (func.coalesce(_r.c.request_id, "") == attempt.request_id)
+    said = {
+        "outcome_code": str(outcome.code),
+        "outcome_at": outcome.at,
+        "outcome_detail": outcome.detail,
+        "cooldown_until": outcome.cooldown_until,
+    }
+    connection.execute(update(_r).where(mine).values(**said))
+    connection.execute(update(_r).where(settled).values(request_id=None, credit_id=None, started_at=None))
 
 
 def _attempt(row: Row[tuple[object, ...]]) -> Attempt | None:

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Row,
     and_,
     delete,
@@ -33,10 +34,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accounts import schema
-from accounts.database import Database, shielded
+from accounts.database import Database, reads, writes
 from accounts.key import Cipher
 from accounts.models import AccountsError
 
@@ -106,7 +106,6 @@ class ResponseRecords(Database):
 
     cipher: Cipher
 
-    @shielded
     async def save_response(
         self, record: StoredResponse, limits: Limits, *, uses: Iterable[str] = ()
     ) -> StoredResponse:
@@ -115,6 +114,18 @@ class ResponseRecords(Database):
         Returns the record with its size. Raises ParentGone.
         """
         sealed, size = await asyncio.to_thread(self._sealed, record)
+        await self._save_response(record, sealed, limits, uses)
+        return replace(record, size=size)
+
+    @writes
+    def _save_response(
+        self,
+        connection: Connection,
+        record: StoredResponse,
+        sealed: bytes,
+        limits: Limits,
+        uses: Iterable[str],
+    ) -> None:
         now = self.clock()
         row = insert(_r).values(
             id=record.id,
@@ -130,80 +141,70 @@ class ResponseRecords(Database):
         )
         items = [{"item": item, "response": record.id} for item in record.item_ids]
         parent = select(_r.c.id).where(_r.c.id == record.parent)
-        async with self.writing() as connection:
-            if record.parent is not None and await connection.scalar(parent) is None:
-                raise ParentGone(f"Response {record.parent} is no longer stored.")
-            await connection.execute(
-                row.on_conflict_do_update(index_elements=["id"], set_=dict(row.excluded.items()))
-            )
-            if items:
-                await connection.execute(insert(_i).on_conflict_do_nothing(), items)
-            for some in _batches(uses):
-                await connection.execute(update(_r).where(_r.c.id.in_(some)).values(used_at=now))
-            await _prune(connection, limits, now)
-        return replace(record, size=size)
+        if record.parent is not None and connection.scalar(parent) is None:
+            raise ParentGone(f"Response {record.parent} is no longer stored.")
+        connection.execute(row.on_conflict_do_update(index_elements=["id"], set_=dict(row.excluded.items())))
+        if items:
+            connection.execute(insert(_i).on_conflict_do_nothing(), items)
+        for some in _batches(uses):
+            connection.execute(update(_r).where(_r.c.id.in_(some)).values(used_at=now))
+        _prune(connection, limits, now)
 
-    @shielded
-    async def prune_responses(self, limits: Limits) -> None:
+    @writes
+    def prune_responses(self, connection: Connection, limits: Limits) -> None:
         """Drops what is over the limits; a count of 0 drops everything."""
-        async with self.writing() as connection:
-            await _prune(connection, limits, self.clock())
+        _prune(connection, limits, self.clock())
 
-    @shielded
-    async def response(self, id: str, client: str, max_age: float) -> StoredResponse | None:
+    @reads
+    def response(self, connection: Connection, id: str, client: str, max_age: float) -> StoredResponse | None:
         """This response alone; None as for `response_chain`."""
         query = select(_r).where(_r.c.id == id, _named(client, self.clock() - max_age))
-        async with self.reading() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return await asyncio.to_thread(self._unsealed, row) if row else None
+        row = connection.execute(query).one_or_none()
+        return self._unsealed(row) if row else None
 
-    @shielded
-    async def response_chain(self, id: str, client: str, max_age: float) -> list[str]:
+    @reads
+    def response_chain(self, connection: Connection, id: str, client: str, max_age: float) -> list[str]:
         """The ids of the conversation that ends with this response, its beginning first.
 
         [] if the client has no such response, or it was last used more than `max_age` seconds ago.
         """
         known = _named(client, self.clock() - max_age)
-        async with self.reading() as connection:
-            if await connection.scalar(select(_r.c.id).where(_r.c.id == id, known)) is None:
-                return []
-            return await _ancestry(connection, id)
+        if connection.scalar(select(_r.c.id).where(_r.c.id == id, known)) is None:
+            return []
+        return _ancestry(connection, id)
 
-    @shielded
-    async def response_ancestry(self, id: str) -> list[str]:
+    @reads
+    def response_ancestry(self, connection: Connection, id: str) -> list[str]:
         """The same for a link that a newer response of the client is known to continue."""
-        async with self.reading() as connection:
-            return await _ancestry(connection, id)
+        return _ancestry(connection, id)
 
-    @shielded
-    async def responses(self, ids: Iterable[str]) -> dict[str, StoredResponse]:
+    @reads
+    def responses(self, connection: Connection, ids: Iterable[str]) -> dict[str, StoredResponse]:
         """What these ids hold, for those there are."""
-        rows: list[Row[Any]] = []
-        async with self.reading() as connection:
-            for some in _batches(ids):
-                rows += (await connection.execute(select(_r).where(_r.c.id.in_(some)))).all()
         return {
-            record.id: record for record in await asyncio.to_thread(lambda: [self._unsealed(r) for r in rows])
+            row.id: self._unsealed(row)
+            for some in _batches(ids)
+            for row in connection.execute(select(_r).where(_r.c.id.in_(some)))
         }
 
-    @shielded
-    async def responses_of_items(self, items: Iterable[str], client: str, max_age: float) -> dict[str, str]:
+    @reads
+    def responses_of_items(
+        self, connection: Connection, items: Iterable[str], client: str, max_age: float
+    ) -> dict[str, str]:
         """Item id → the response of this client whose output it is in, for items that are known."""
         found: dict[str, str] = {}
         known = _named(client, self.clock() - max_age)
-        async with self.reading() as connection:
-            for some in _batches(items):
-                query = select(_i).join(_r, _r.c.id == _i.c.response).where(_i.c.item.in_(some), known)
-                found |= {row.item: row.response for row in await connection.execute(query)}
+        for some in _batches(items):
+            query = select(_i).join(_r, _r.c.id == _i.c.response).where(_i.c.item.in_(some), known)
+            found |= {row.item: row.response for row in connection.execute(query)}
         return found
 
-    @shielded
-    async def delete_response(self, id: str, client: str) -> bool:
+    @writes
+    def delete_response(self, connection: Connection, id: str, client: str) -> bool:
         """Forgets a response of this client; False if there is none. Those that continue it keep their history."""
         mine = and_(_r.c.id == id, _named(client, 0.0))
-        async with self.writing() as connection:
-            deleted = await connection.execute(update(_r).where(mine).values(gone=True))
-            await _drop_unneeded(connection)
+        deleted = connection.execute(update(_r).where(mine).values(gone=True))
+        _drop_unneeded(connection)
         return deleted.rowcount == 1
 
     def _sealed(self, record: StoredResponse) -> tuple[bytes, int]:
@@ -230,7 +231,7 @@ def _named(client: str, since: float) -> ColumnElement[bool]:
     return and_(_r.c.client == client, not_(_r.c.gone), _r.c.used_at >= since)
 
 
-async def _ancestry(connection: AsyncConnection, id: str) -> list[str]:
+def _ancestry(connection: Connection, id: str) -> list[str]:
     """The links from the first one to `id`; [] if one is missing, for half a history would be a wrong one."""
     chain = (
         select(_r.c.id, _r.c.parent, _r.c.client, literal(0).label("depth"))
@@ -240,39 +241,35 @@ async def _ancestry(connection: AsyncConnection, id: str) -> list[str]:
     before = select(_r.c.id, _r.c.parent, _r.c.client, (chain.c.depth + 1).label("depth")).where(
         _r.c.id == chain.c.parent, _r.c.client == chain.c.client, chain.c.depth < LONGEST
     )
-    links = (
-        await connection.execute(select(chain.union_all(before)).order_by(literal_column("depth").desc()))
-    ).all()
+    links = connection.execute(select(chain.union_all(before)).order_by(literal_column("depth").desc())).all()
     return [link.id for link in links] if links and links[0].parent is None else []
 
 
-async def _prune(connection: AsyncConnection, limits: Limits, now: float) -> None:
+def _prune(connection: Connection, limits: Limits, now: float) -> None:
     live = not_(_r.c.gone)
     too_many = select(_r.c.id).where(live).order_by(_r.c.used_at.desc()).offset(limits.count)
     for over in (_r.c.used_at < now - limits.age, _r.c.id.in_(too_many)):
-        await connection.execute(update(_r).where(live, over).values(gone=True))
-    await _drop_unneeded(connection)
-    while (excess := int(await connection.scalar(select(func.sum(_r.c.size))) or 0) - limits.bytes) > 0:
-        oldest = (
-            await connection.execute(
-                select(_r.c.id, _r.c.size).where(live).order_by(_r.c.used_at).limit(BATCH)
-            )
+        connection.execute(update(_r).where(live, over).values(gone=True))
+    _drop_unneeded(connection)
+    while (excess := int(connection.scalar(select(func.sum(_r.c.size))) or 0) - limits.bytes) > 0:
+        oldest = connection.execute(
+            select(_r.c.id, _r.c.size).where(live).order_by(_r.c.used_at).limit(BATCH)
         ).all()
         if not oldest:
             return
         freed = itertools.accumulate((row.size for row in oldest), initial=0)
         some = [row.id for row, before in zip(oldest, freed, strict=False) if before < excess]
-        await connection.execute(update(_r).where(_r.c.id.in_(some)).values(gone=True))
-        await _drop_unneeded(connection)
+        connection.execute(update(_r).where(_r.c.id.in_(some)).values(gone=True))
+        _drop_unneeded(connection)
 
 
-async def _drop_unneeded(connection: AsyncConnection) -> None:
+def _drop_unneeded(connection: Connection) -> None:
     """Deletes links that can no longer be named and that nothing continues."""
-    if await connection.scalar(select(_r.c.id).where(_r.c.gone).limit(1)) is None:
+    if connection.scalar(select(_r.c.id).where(_r.c.gone).limit(1)) is None:
         return
     needed = select(_r.c.id, _r.c.parent).where(not_(_r.c.gone)).cte(recursive=True)
     needed = needed.union(select(_r.c.id, _r.c.parent).where(_r.c.id == needed.c.parent))
-    await connection.execute(delete(_r).where(_r.c.gone, _r.c.id.not_in(select(needed.c.id))))
+    connection.execute(delete(_r).where(_r.c.gone, _r.c.id.not_in(select(needed.c.id))))
 
 
 def _batches(ids: Iterable[str]) -> Iterator[Sequence[str]]:

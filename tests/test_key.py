@@ -208,7 +208,8 @@ async def test_a_key_file_that_is_no_key_is_not_overwritten(tmp_path: Path) -> N
 async def test_a_damaged_token_is_an_error_with_advice(tmp_path: Path) -> None:
     await stored(tmp_path, keyring=False)
     async with await Store.open(tmp_path, keyring=False) as store:
-        async with store.writing() as connection:
-            await connection.exec_driver_sql("UPDATE accounts SET access = x'00ff'")
+        await store.write(
+            lambda connection: connection.exec_driver_sql("UPDATE accounts SET access = x'00ff'")
+        )
         with pytest.raises(KeyUnavailable, match=r"cannot be decrypted.*openai-auth login"):
             await store.credentials((await store.accounts())[0].id)

@@ -100,7 +100,7 @@ class TestLevels:
 
     def test_libraries_that_quote_what_they_store_stay_quiet(self, log: Callable[[str], Path]) -> None:
         file = log("trace")
-        logging.getLogger("aiosqlite").debug("insert into accounts values …")
+        logging.getLogger("sqlalchemy").debug("insert into accounts values …")
         assert written(file) == []
 
     def test_mitmproxy_sees_a_trace_record_as_a_debug_one(self, log: Callable[[str], Path]) -> None:

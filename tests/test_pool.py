@@ -502,8 +502,8 @@ async def test_the_hot_path_does_not_touch_the_database(
     first = await bench.pool.access(bench.main)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench.store, "reading", None)
-        patched.setattr(bench.store, "writing", None)
+        patched.setattr(bench.store, "read", None)
+        patched.setattr(bench.store, "write", None)
         assert bench.names() == ["main", "work"]
         assert await bench.pool.access(bench.main) == first
         bench.pool.saw_quota(bench.main, quota("acc-main", 1))

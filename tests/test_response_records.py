@@ -127,10 +127,11 @@ async def test_bytes_are_a_hard_limit_also_for_one_long_conversation(store: Stor
     links = [record("r0", text=noise), *(record(f"r{n}", f"r{n - 1}", text=noise[n:]) for n in range(1, 9))]
     for each in links:
         await save(store, clock, each, limits=small)
-        async with store.reading() as connection:
-            total = (
-                await connection.exec_driver_sql("SELECT coalesce(sum(size),0) FROM responses")
+        total = await store.read(
+            lambda connection: connection.exec_driver_sql(
+                "SELECT coalesce(sum(size),0) FROM responses"
             ).scalar_one()
+        )
         assert total <= small.bytes
     await save(store, clock, record("last", text="short"), limits=small)
     assert await chain(store, "last") == ["last"]
@@ -193,20 +194,19 @@ async def test_nothing_readable_lies_on_the_disk(tmp_path: Path) -> None:
 
 async def test_content_of_another_key_is_an_error_not_a_crash(store: Store, clock: Clock) -> None:
     await save(store, clock, record("r1"))
-    async with store.writing() as connection:
-        await connection.exec_driver_sql("UPDATE responses SET content = x'00'")
+    await store.write(lambda connection: connection.exec_driver_sql("UPDATE responses SET content = x'00'"))
     with pytest.raises(KeyUnavailable):
         await store.responses(["r1"])
 
 
 async def test_a_store_of_the_version_before_gets_the_tables(tmp_path: Path) -> None:
-    async with await Store.open(tmp_path, keyring=False) as store, store.writing() as connection:
+    async with await Store.open(tmp_path, keyring=False) as store:
         for statement in (
             "DROP TABLE response_items",
             "DROP TABLE responses",
             "UPDATE meta SET value='2' WHERE key='schema_version'",
         ):
-            await connection.exec_driver_sql(statement)
+            await store.write(lambda connection, statement=statement: connection.exec_driver_sql(statement))
     async with await Store.open(tmp_path, keyring=False) as store:
         await store.save_response(record("r1"), ROOMY)
         assert await chain(store, "r1") == ["r1"]
@@ -219,7 +219,7 @@ async def test_every_question_is_answered_from_an_index(store: Store) -> None:
         ("SELECT id, size FROM responses WHERE NOT gone ORDER BY used_at", ()),
         ("SELECT id, parent FROM responses WHERE NOT gone", ()),
     ]
-    async with store.reading() as connection:
-        for question, values in questions:
-            plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {question}", values)).all()
-            assert "COVERING INDEX" in str(plan), (question, plan)
+    for question, values in questions:
+        asked = (f"EXPLAIN QUERY PLAN {question}", values)
+        plan = await store.read(lambda connection, asked=asked: connection.exec_driver_sql(*asked).all())
+        assert "COVERING INDEX" in str(plan), (question, plan)

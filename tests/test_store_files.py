@@ -81,11 +81,12 @@ async def test_tokens_are_not_in_the_files(store: Store) -> None:
 
 
 async def test_commits_are_on_the_disk_before_they_return(store: Store) -> None:
-    async with store.reading() as connection:
-        found = {
-            name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
+    found = await store.read(
+        lambda connection: {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
+    )
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
 
 
@@ -141,9 +142,11 @@ async def test_a_check_tells_a_sound_file_from_one_with_a_broken_index(tmp_path:
     async with await Store.open(tmp_path, keyring=False) as store:
         await store.remember([f"{number:064x}" for number in range(100)], "a")
         assert await store.check() is None
-        async with store.writing() as connection:
-            await connection.exec_driver_sql("PRAGMA writable_schema=ON")
-            await connection.exec_driver_sql("DELETE FROM sqlite_master WHERE name='ciphertexts_seen_at'")
+        for statement in (
+            "PRAGMA writable_schema=ON",
+            "DELETE FROM sqlite_master WHERE name='ciphertexts_seen_at'",
+        ):
+            await store.write(lambda connection, statement=statement: connection.exec_driver_sql(statement))
     async with await Store.open(tmp_path, keyring=False) as store:
         assert await store.check() is not None
 
@@ -222,11 +225,10 @@ async def test_an_older_schema_walks_forward_and_keeps_its_accounts(
         assert len(await store.accounts()) == 20
         assert (await store.credentials((await store.accounts())[7].id)).access.reveal() == "access of acc-7"
         assert await store.pins() == {}
-        async with store.reading() as connection:
-            rows = await connection.execute(text("SELECT DISTINCT note FROM accounts"))
-            assert rows.scalars().all() == ["migrated"]
-            version = await connection.execute(text("SELECT value FROM meta WHERE key='schema_version'"))
-            assert version.scalar_one() == str(second + 1)
+        notes = text("SELECT DISTINCT note FROM accounts")
+        assert await store.read(lambda connection: connection.scalars(notes).all()) == ["migrated"]
+        version = text("SELECT value FROM meta WHERE key='schema_version'")
+        assert await store.read(lambda connection: connection.scalar(version)) == str(second + 1)
 
 
 async def test_a_migration_that_fails_changes_nothing(

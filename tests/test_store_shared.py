@@ -194,7 +194,7 @@ async def test_the_version_changes_with_every_commit_of_anyone(store: Store, tmp
 async def test_a_broken_look_at_the_version_is_an_error_once_and_no_change_is_missed(store: Store) -> None:
     before = await store.version()
     assert store._watcher is not None
-    await store._watcher.close()
+    store._watcher.close()
     with pytest.raises(ResourceClosedError):
         await store.version()
     assert await store.version() != before
