@@ -78,7 +78,10 @@ async def explain(
     session: Annotated[
         str | None, typer.Argument(help="A conversation; see `openai-auth routing`. Default: a new one.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Some models have a limit of their own.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Some models have a limit of their own. Default: the conversation's last."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say who would serve a request now: the order and why, and for every other account why not.
@@ -87,14 +90,15 @@ async def explain(
     """
     policy, now = Policy.from_settings(settings_file().current), time.time()
     async with open_store() as store:
-        key = explanation.NEW_CONVERSATION if session is None else await conversations.find(store, session)
+        key = None if session is None else await conversations.find(store, session)
+        pins = await store.pins()
         decision = routing.decide(
             policy,
             await store.accounts(),
             await store.quotas(),
             await store.marks(),
-            await store.pins(),
-            routing.Request(session=key, model=model),
+            pins,
+            explanation.request(key, model, pins),
             now,
         )
     if as_json:

@@ -6,11 +6,12 @@ rule: every account of the decision is named once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from accounts import pacing
 from accounts.account_views import iso
-from accounts.routing import Candidate, Decision, Mode, Why
+from accounts.routing import Candidate, Decision, Mode, Pin, Request, Why
 
 NEW_CONVERSATION = "new"
 """Stands for a session key that nobody has, where a decision is asked for without a request."""
@@ -28,6 +29,15 @@ _WHY = {
     Why.API_KEY: "an API key is paid by the token and comes last",
     Why.LAST_PATH: "used up by the numbers, but nobody else may serve, so it is asked once",
 }
+
+
+def request(
+    session: str | None, model: str | None, pins: Mapping[str, Pin], inflight: Mapping[str, int] | None = None
+) -> Request:
+    """What a decision is asked for: the next request of a conversation, by its last model unless another is named."""
+    pin = pins.get(session or NEW_CONVERSATION)
+    last = pin.model if pin else None
+    return Request(session=session or NEW_CONVERSATION, model=model or last, inflight=inflight or {})
 
 
 def mode_line(mode: Mode) -> str:

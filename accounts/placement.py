@@ -49,6 +49,8 @@ class Pin:
     """The largest request body of the conversation on this account: what its next request will weigh."""
     quota_seen_at: float | None
     """The stamp of the snapshot that its last request was placed by."""
+    model: str | None = None
+    """The last one asked for: how warm its cache is, and which limit it counts against, depends on it."""
 
     @property
     def goes_on(self) -> bool:
@@ -85,11 +87,13 @@ def is_warm(pin: Pin, model: str | None, now: float) -> bool:
     return now - pin.last_seen_at <= cache_ttl(model)
 
 
-def renew(pin: Pin | None, account: Account, quota: Quota | None, body_bytes: int, now: float) -> Pin:
+def renew(
+    pin: Pin | None, account: Account, quota: Quota | None, body_bytes: int, model: str | None, now: float
+) -> Pin:
     """The pin to write when this account serves the conversation's next request."""
     stamp = seen_at(quota) if quota else None
     if pin is None or not holds(pin, account, now):
-        return Pin(account.id, account.account_id, now, now, body_bytes, stamp)
+        return Pin(account.id, account.account_id, now, now, body_bytes, stamp, model)
     return Pin(
         account.id,
         account.account_id or pin.account_id,
@@ -97,6 +101,7 @@ def renew(pin: Pin | None, account: Account, quota: Quota | None, body_bytes: in
         now,
         max(body_bytes, pin.input_bytes),
         stamp,
+        model or pin.model,
     )
 
 

@@ -144,6 +144,7 @@ class QuotaRecords(Database):
                 last_seen_at=row.last_seen_at,
                 input_bytes=row.input_bytes,
                 quota_seen_at=row.quota_seen_at,
+                model=row.model,
             )
             for row in rows
         }

@@ -149,9 +149,9 @@ def _candidates(
     for one, why, detail in ordered:
         if one.exhausted is not None:
             why, detail = Why.LAST_PATH, one.exhausted.detail
-        new = (
-            placement.renew(pin, one.account, one.quota, request.body_bytes, now) if request.session else None
-        )
+        new = None
+        if request.session:
+            new = placement.renew(pin, one.account, one.quota, request.body_bytes, request.model, now)
         yield Candidate(one.account, why, detail, new)
 
 

@@ -135,6 +135,7 @@ pins = Table(
     Column("last_seen_at", Float, nullable=False),
     Column("input_bytes", Integer, nullable=False),
     Column("quota_seen_at", Float),
+    Column("model", String),
 )
 
 threads = Table(

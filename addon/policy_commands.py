@@ -21,7 +21,7 @@ from accounts.account_records import resolve
 from accounts.models import Account, AccountsError
 from accounts.pool import AccountPool
 from accounts.quota_table import QuotaView
-from accounts.routing import Mode, Policy, Request
+from accounts.routing import Mode, Policy
 from accounts.setting_types import MODES
 from accounts.settings_file import write_settings
 from addon.quota_service import QuotaService
@@ -81,8 +81,8 @@ class PolicyCommands:
     def explain(self, session: str = "", model: str = "") -> Sequence[str]:
         """Say who would serve a request now, and why: of a new conversation, or of SESSION."""
         pool = self._pool()
-        key = self._session(session) if session else explanation.NEW_CONVERSATION
-        decision = pool.decide(Request(session=key, model=model or None, inflight=pool.inflight))
+        key = self._session(session) if session else None
+        decision = pool.decide(explanation.request(key, model or None, pool.pins, pool.inflight))
         mode = Mode(self._services.settings.routing.mode)
         return [explanation.mode_line(mode), *explanation.lines(decision, time.time())]
 

@@ -121,5 +121,5 @@ def test_pins_are_pruned_by_age_and_number_but_never_the_current_one() -> None:
 
 
 def test_a_pin_of_unknown_identity_takes_the_one_that_served() -> None:
-    renewed = placement.renew(pin("a", account_id=None), A, None, 5, NOW)
+    renewed = placement.renew(pin("a", account_id=None), A, None, 5, None, NOW)
     assert renewed.account_id == "chatgpt-a"

@@ -265,6 +265,15 @@ class TestExplain:
         ] == "work"
         assert (await machine.json("explain", "--model", "gpt-5.5"))["candidates"][0]["account"] == "main"
 
+    async def test_a_conversation_is_explained_by_its_last_model(self, machine: Machine) -> None:
+        async with await machine.open() as store:
+            work, now = await store.account("work"), time.time()
+            pin = Pin(work.id, None, now - 900, now - 600, 10, None, "gpt-5.6-codex")  # warm for half an hour
+            await store.observe(Observations(pins={SESSION: pin}))
+        assert (await machine.json("explain", SESSION))["candidates"][0]["account"] == "work"
+        cold = await machine.json("explain", SESSION, "--model", "gpt-5.5")
+        assert cold["candidates"][0]["account"] == "main"
+
 
 class TestKillswitch:
     async def rows(self, machine: Machine, *words: str) -> list[str]:
