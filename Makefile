@@ -18,7 +18,7 @@ run: .venv/ready  ## the proxy for real
 	$(BIN)/mitmdump -s addon/main.py
 
 test: .venv/ready  ## all tests
-	$(BIN)/pytest -n 2 --dist loadgroup -q
+	$(BIN)/pytest -n 4 --dist loadgroup -q
 
 test-clients: .venv/ready  ## the contract with real clients, each installed as its registry has it
 	$(BIN)/python -m tests.clients.install

@@ -65,18 +65,23 @@ async def keep(store: Store, account: Account, numbers: Quota) -> None:
 
 
 def session(settings: Settings) -> aiohttp.ClientSession:
-    """A session that trusts the system's roots and certifi's, and goes through our own proxy setting only.
+    """A session that goes through our own proxy setting only.
 
     HTTPS_PROXY is not looked at: in this environment it may well name ourselves.
     """
-    tls = ssl.create_default_context()
-    tls.load_verify_locations(certifi.where())
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls),
+        connector=aiohttp.TCPConnector(ssl=trusted_roots()),
         trust_env=False,
         proxy=settings.upstream_proxy,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+def trusted_roots() -> ssl.SSLContext:
+    """The system's roots (or SSL_CERT_FILE's) and certifi's: a bare Python may know none of its own."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def user_agent(settings: Settings) -> str:

@@ -6,7 +6,7 @@ from mitmproxy import http
 
 
 class Answer(ABC):
-    """See virtual_server.Exchange for the members. A subclass makes `_next`, and `_over` once nothing follows."""
+    """See virtual_server.Answerer for the members. A subclass makes `_next`, and `_over` once nothing follows."""
 
     def __init__(self) -> None:
         self.response: http.Response | None = None

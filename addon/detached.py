@@ -59,7 +59,7 @@ class Running:
 class Detached:
     """An exchange behind an exchange; `input` are the items of the conversation it answers.
 
-    `cancelled` gets what there is of an answer that was cancelled. See virtual_server.Exchange for the members.
+    `cancelled` gets what there is of an answer that was cancelled. See virtual_server.Answerer for the members.
     """
 
     def __init__(

@@ -36,8 +36,7 @@ from addon.protocol.verbatim import usage_of
 from addon.reading import IMAGES, Reader, Reading
 from addon.services import Services
 from addon.sessions import Session
-from addon.virtual_server import BODY_LIMIT, VirtualServers
-from addon.virtual_server import Exchange as Answerer
+from addon.virtual_server import BODY_LIMIT, Answerer, VirtualServers
 
 OUTPUTS: dict[tuple[str, bool], Callable[[Asked], Output]] = {
     ("responses", True): ResponsesStream,

@@ -89,9 +89,7 @@ class Intercept:
                 426, "WebSocket is not served here; use POST /v1/responses.", code="upgrade_required"
             )
         if flow.metadata.get("openai_auth_too_large"):
-            raise errors.refuse(
-                413, f"The request body is larger than {BODY_LIMIT // 2**20} MiB.", code="request_too_large"
-            )
+            raise compression.too_large(BODY_LIMIT)
         route = Route(flow.metadata[CLAIMED])
         await self._services.ready()
         self._admit(flow)

@@ -2,7 +2,7 @@
 An in-process server behind mitmproxy: the one file that touches the proxy's internals.
 
 mitmproxy streams a response only from a server connection of its own. So a claimed flow gets one that is no
-socket: `VirtualServer` is an `HttpConnection` layer as `Http1Client` is, but it speaks with an `Exchange`.
+socket: `VirtualServer` is an `HttpConnection` layer as `Http1Client` is, but it speaks with an `Answerer`, an exchange.
 mitmproxy's `HttpStream` talks to it as to any server, so streaming, filters, mitmweb, error hooks and
 WebSockets all work as they are.
 
@@ -71,7 +71,7 @@ HTTP2_BUFFER = 256 * 2**10
 """Bytes mitmproxy may hold for an HTTP/2 client that stops reading, before the pump waits."""
 
 
-class Exchange(Protocol):
+class Answerer(Protocol):
     """One client request, seen from the proxy. `open` and `read` leave their result in the members."""
 
     response: http.Response | None
@@ -112,7 +112,7 @@ class VirtualServer(HttpConnection):
     def __init__(
         self,
         context: Context,
-        exchange: Exchange,
+        exchange: Answerer,
         siblings: dict[Connection, layer.Layer],
         start: "Callable[[VirtualServer], None]",
     ) -> None:
@@ -257,12 +257,12 @@ class VirtualServers:
     """The addon: gives exchanges to the flows that were claimed for them, and pumps."""
 
     def __init__(self) -> None:
-        self.exchanges: dict[str, Exchange] = {}  # by flow id, until its connection is made
+        self.exchanges: dict[str, Answerer] = {}  # by flow id, until its connection is made
         self.servers: set[VirtualServer] = set()
         self.signs: set[asyncio.Task[None]] = set()
         self.looking: asyncio.TimerHandle | None = None
 
-    def claim(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+    def claim(self, flow: http.HTTPFlow, exchange: Answerer) -> None:
         """Let `exchange` answer `flow`. To be called in the flow's `request` hook."""
         self.exchanges[flow.id] = exchange
         # A Server of its own: flow.server_conn is shared by all flows of a client connection.

@@ -9,14 +9,13 @@ The rule: nothing is retried here, and every failure says whether the request ca
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 import aiohttp
-import certifi
 
+from accounts.online import trusted_roots
 from addon.protocol import errors
 
 CONNECT_TIMEOUT = 15.0
@@ -146,11 +145,12 @@ class Upstream:
         assert session, "Upstream is used before it is entered"
         try:
             response = await session.request(method, url, data=body, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError) as error:
-            raise UpstreamError(
-                errors.network("connect", f"The backend cannot be reached ({_cause(error)})."), sent=False
-            ) from None
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
+        except (
+            aiohttp.ClientConnectorError,
+            aiohttp.ClientProxyConnectionError,
+            aiohttp.ConnectionTimeoutError,
+            aiohttp.ClientHttpProxyError,
+        ) as error:
             raise UpstreamError(
                 errors.network("connect", f"The backend cannot be reached ({_cause(error)})."), sent=False
             ) from None
@@ -183,13 +183,6 @@ async def _drained(response: aiohttp.ClientResponse) -> None:
         pass
     finally:
         response.close()
-
-
-def trusted_roots() -> ssl.SSLContext:
-    """The system's roots (or SSL_CERT_FILE's) and certifi's: a bare Python may know none of its own."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
 
 
 def _cause(error: BaseException) -> str:
