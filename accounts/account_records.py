@@ -111,8 +111,10 @@ class AccountRecords(CredentialRecords):
         new account if it is. The first account is main, later ones go to the end. An update clears
         `login_error` and leaves the account where, and as enabled, as it was. With `keep_newer` the account
         keeps tokens that work and were issued after those of the login: that one's refresh token is spent.
+        A new API key under the label of another one takes its place.
         """
         tokens: dict[str, Any] = {
+            "identity": _identity(login),
             "type": login.type,
             "account_id": login.account_id,
             "expires_at": login.expires_at,
@@ -120,14 +122,15 @@ class AccountRecords(CredentialRecords):
             **self.sealed(login.access, login.refresh),
         }
         known = _all(connection)
-        id = connection.scalar(select(_t.c.id).where(_t.c.identity == _identity(login)))
+        id = connection.scalar(select(_t.c.id).where(_t.c.identity == tokens["identity"]))
+        if id is None and label and login.type == "api_key":
+            id = next((each.id for each in known if each.type == "api_key" and each.label == label), None)
         columns: dict[str, Any] = {} if label is None else {"label": checked_label(label, known, id)}
         if id is None:
             id = secrets.token_hex(6)
             columns = {"label": _offered_label(login.label, known)} | columns | tokens
             columns.update(
                 id=id,
-                identity=_identity(login),
                 email=login.email,
                 plan=login.plan,
                 enabled=login.enabled,
@@ -159,7 +162,9 @@ class AccountRecords(CredentialRecords):
         own, other = claims(held.access.reveal()), claims(login.access.reveal())
         if own.issued_at and other.issued_at:
             return own.issued_at > other.issued_at
-        return bool(held.expires_at and login.expires_at and held.expires_at > login.expires_at)
+        if held.expires_at is None or login.expires_at is None:
+            return False
+        return held.expires_at > login.expires_at
 
     @writes
     def remove(self, connection: Connection, name: str) -> tuple[Account, Account | None]:

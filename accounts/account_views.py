@@ -6,6 +6,7 @@ meanings of members are public; members may be added, never renamed.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -27,6 +28,13 @@ def limited_until(quota: Quota | None, mark: Mark | None, now: float) -> float |
     """When an account that is limited may serve again (epoch seconds); None if it may now. `mark` is an active one."""
     ends = mark.until if mark else None, exhausted_until(quota, now)
     return max(filter(None, ends), default=None)
+
+
+def login_command(account: Account) -> str:
+    """What a person types to log in again with an account."""
+    key = ["--api-key"] if account.type == "api_key" else []
+    label = ["--label", account.label] if account.label else []
+    return shlex.join(["openai-auth", "login", *key, *label])
 
 
 def state(account: Account, until: float | None) -> State:

@@ -5,6 +5,7 @@ The rule: no command loses a login except `remove`, and each says how to undo wh
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,7 @@ from accounts.console import (
 )
 from accounts.models import Account
 from accounts.settings_file import write_settings
-from accounts.sign_in import described, take_over
+from accounts.sign_in import API_KEY_NOTE, described, take_over
 
 COLOURS = {"ok": "green", "limited": "yellow", "login_required": "red", "disabled": "dim"}
 
@@ -44,7 +45,10 @@ async def import_(
     The first account becomes main, later ones are fallbacks. An account that is there already gets the login
     of the file, unless its own is newer.
     """
-    logins = importer.read_logins(path)
+    skipped: list[str] = []
+    logins = importer.read_logins(path, skipped)
+    for reason in skipped:
+        note(f"warning: {reason}")
     if label is not None and len(logins) > 1:
         raise typer.BadParameter(
             f"the file holds {len(logins)} logins; import it without --label, then rename"
@@ -57,6 +61,8 @@ async def import_(
                 note(f"warning: {outcome.warning}")
     if any(login.refresh for login in logins):
         note(f"warning: {importer.SHARED_WARNING}")
+    if any(login.type == "api_key" for login in logins):
+        note(API_KEY_NOTE)
 
 
 @command("list", "openai-auth list", "openai-auth list --json | jq -r '.[].email'")
@@ -108,7 +114,7 @@ async def switch(id: Id) -> None:
     if before and before[0].id == account.id:
         say(f"{account.name} is main already.")
     else:
-        undo = before[0].label or before[0].id
+        undo = shlex.quote(before[0].label or before[0].id)
         say(f"{account.name} is main now. Undo: openai-auth switch {undo}")
 
 
@@ -151,7 +157,7 @@ async def _enable(id: str, enabled: bool) -> None:
 
 def _until(account: Account, state: str, limited_until: str | None) -> str:
     if state == "login_required":
-        return f" (openai-auth login --label {escape(account.name)})"
+        return f" ({escape(account_views.login_command(account))})"
     return f" until {limited_until}" if limited_until and state == "limited" else ""
 
 

@@ -23,7 +23,7 @@ from accounts.models import Login
 from accounts.oauth import DeviceCode, Grant, Issuer
 from accounts.online import session, user_agent
 from accounts.settings import Settings
-from accounts.sign_in import Outcome, api_key_login, check_label, sign_in, sign_out
+from accounts.sign_in import API_KEY_NOTE, Outcome, api_key_login, check_label, sign_in, sign_out
 
 
 @command(
@@ -44,7 +44,8 @@ async def login(
     """Log in with ChatGPT, or store an API key.
 
     The first account is main, later ones are fallbacks. Logging in again with an account that is there
-    renews its login. An API key is used when no subscription can serve, and costs money then.
+    renews its login. An API key is used when no subscription can serve, and costs money then; under the label of
+    another one it takes its place.
     """
     if headless and api_key:
         raise typer.BadParameter("--headless and --api-key are two different logins")
@@ -53,6 +54,8 @@ async def login(
     async with open_store() as store:
         new = api_key_login(_read_key()) if api_key else await _chatgpt_login(settings, headless)
         _tell(await sign_in(store, new, label))
+    if api_key:
+        note(API_KEY_NOTE)
 
 
 @command("logout", "openai-auth logout work")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -149,7 +150,7 @@ async def accounts(opened: Store) -> tuple[list[Account], list[Finding]]:
     quotas, marks, now = await opened.quotas(), await opened.marks(), time.time()
     for account in found:
         name = f"account {account.name}"
-        again = f"openai-auth login --label {account.label}" if account.label else "openai-auth login"
+        again = account_views.login_command(account)
         try:
             await opened.credentials(account.id)
         except AccountsError as error:
@@ -171,7 +172,7 @@ async def accounts(opened: Store) -> tuple[list[Account], list[Finding]]:
                     )
                 )
         if not account.enabled:
-            advice = f"`openai-auth enable {account.label or account.id}` lets it serve again"
+            advice = f"`openai-auth enable {shlex.quote(account.label or account.id)}` lets it serve again"
             findings.append(warning(name, "is disabled", advice))
     if not any(account.enabled and not account.login_error for account in found):
         findings.append(broken("accounts", "none of them can serve", "see the lines of the accounts"))

@@ -9,7 +9,7 @@ refresh token, and a refresh by either logs the other one out: whoever imports i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +26,9 @@ SHARED_WARNING = (
 
 MAX_BYTES = 4 * 1024 * 1024
 """Larger files are not a login."""
+
+STATE_VARIABLE = "OPENCODE_OPENAI_AUTH_STATE_FILE"
+"""Where the plugin was told to keep its tokens, if it was."""
 
 CODEX_CHATGPT_MODES = frozenset({"chatgpt", "chatgptAuthTokens"})
 STATE_NAME = "openai-auth-state.json"
@@ -90,18 +93,18 @@ class _PluginState(_Foreign):
     accounts: dict[str, _PluginTokens] = {}
 
 
-def read_logins(path: Path) -> list[Login]:
+def read_logins(path: Path, skipped: list[str] | None = None) -> list[Login]:
     """The logins in a file; a folder stands for the auth.json (or openai-auth.json) in it.
 
     Reads `auth.json` of the Codex CLI, `auth.json` of OpenCode (its `openai` entry), and `openai-auth.json`
-    of the OpenCode plugin together with the state file beside it. Raises ImportFailed, whose message says
-    what was found instead.
+    of the OpenCode plugin together with its state file. What is wrong with accounts of the plugin that cannot be
+    taken is added to `skipped`. Raises ImportFailed, whose message says what was found instead, if none is left.
     """
     file = _file(path.expanduser())
     content = _json(file)
     try:
         if isinstance(content.get("accounts"), list) and "version" in content:
-            return _plugin(file, _PluginFile.model_validate(content))
+            return _plugin(file, _PluginFile.model_validate(content), [] if skipped is None else skipped)
         if isinstance(content.get("openai"), dict):
             return [_open_code(file, _OpenCodeEntry.model_validate(content["openai"]))]
         if {"tokens", "OPENAI_API_KEY", "auth_mode"} & content.keys():
@@ -179,25 +182,34 @@ def _open_code(file: Path, entry: _OpenCodeEntry) -> Login:
         if not entry.key:
             raise ImportFailed(f"{file} holds an `openai` entry without a key: log in to OpenCode again")
         return Login("api_key", Secret(entry.key))
-    if not entry.access or not entry.refresh:
+    if not entry.refresh:
         raise ImportFailed(f"{file} holds an `openai` entry without tokens: log in to OpenCode again")
     return _oauth(file, entry.access, entry.refresh, _seconds(entry.expires), entry.account_id)
 
 
-def _plugin(file: Path, roster: _PluginFile) -> list[Login]:
+def _plugin(file: Path, roster: _PluginFile, skipped: list[str]) -> list[Login]:
     state_file = _state_file(file)
     state = _PluginState.model_validate(_json(state_file))
-    logins = list(_plugin_logins(file, roster, state))
+    logins, wrong = [], []
+    for account in roster.accounts:
+        try:
+            logins.append(_plugin_login(file, account, state.accounts.get(account.id)))
+        except ImportFailed as error:
+            wrong.append(f"{account.label or account.id} was left out: {error}")
     if not logins:
+        reasons = "".join(f"; {reason}" for reason in wrong)
         raise ImportFailed(
-            f"{file} and {state_file} hold no tokens of a ChatGPT account. The plugin's main account is in "
+            f"{file} and {state_file} hold no login of a ChatGPT account{reasons}. The plugin's main account is in "
             "OpenCode's own auth.json: import that file"
         )
+    skipped += wrong
     return logins
 
 
 def _state_file(file: Path) -> Path:
     """Where the plugin keeps the tokens of the accounts in `file`: it holds none itself."""
+    if chosen := os.environ.get(STATE_VARIABLE):
+        return Path(chosen).expanduser()
     beside = (
         file.with_name(STATE_NAME)
         if file.name.endswith("openai-auth.json")
@@ -208,25 +220,26 @@ def _state_file(file: Path) -> Path:
     return beside
 
 
-def _plugin_logins(file: Path, roster: _PluginFile, state: _PluginState) -> Iterator[Login]:
-    for account in roster.accounts:
-        tokens = state.accounts.get(account.id)
-        if account.type != "oauth" or tokens is None or not tokens.access or not tokens.refresh:
-            continue  # its API accounts may point at any server; ours are OpenAI's
-        yield _oauth(
-            file,
-            tokens.access,
-            tokens.refresh,
-            _seconds(tokens.expires),
-            account.account_id,
-            label=account.label or account.id,
-            enabled=account.enabled,
-        )
+def _plugin_login(file: Path, account: _PluginAccount, tokens: _PluginTokens | None) -> Login:
+    if account.type != "oauth":
+        # The plugin's API accounts may point at any server; ours are OpenAI's.
+        raise ImportFailed("it is an API account; add a key of OpenAI's with `openai-auth login --api-key`")
+    if tokens is None or not tokens.refresh:
+        raise ImportFailed("there is no refresh token for it; log in again with `openai-auth login`")
+    return _oauth(
+        file,
+        tokens.access,
+        tokens.refresh,
+        _seconds(tokens.expires),
+        account.account_id,
+        label=account.label or account.id,
+        enabled=account.enabled,
+    )
 
 
 def _oauth(
     file: Path,
-    access: str,
+    access: str | None,
     refresh: str | None,
     expires_at: float | None,
     account_id: str | None,
@@ -234,7 +247,11 @@ def _oauth(
     label: str | None = None,
     enabled: bool = True,
 ) -> Login:
-    """A login from tokens: who it is, each fact from the best place that knows it."""
+    """A login from tokens: who it is, each fact from the best place that knows it.
+
+    Without an access token it is one that has expired: the refresh token brings another.
+    """
+    access = access or ""
     own, named = claims(access), claims(id_token) if id_token else Claims()
     identity = account_id or named.account_id or own.account_id
     if identity is None:
@@ -243,7 +260,7 @@ def _oauth(
         type="oauth",
         access=Secret(access),
         refresh=Secret(refresh) if refresh else None,
-        expires_at=own.expires_at or expires_at,
+        expires_at=own.expires_at or expires_at if access else 0.0,
         account_id=identity,
         email=named.email or own.email,
         plan=named.plan or own.plan,

@@ -10,12 +10,15 @@ account all the same.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from accounts.account_records import checked_label
 from accounts.models import Account, AccountsError, InvalidLabel, Login, Secret
 from accounts.oauth import Issuer
 from accounts.store import Store
+
+API_KEY_NOTE = "An API key costs money when it is used: when no subscription can serve, or as main."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,11 @@ async def sign_in(store: Store, login: Login, label: str | None = None) -> Outco
         account, created = await store.add(login, label)
     except InvalidLabel as error:
         account, created = await store.add(login)
-        id = account.label or account.id
+        id = shlex.quote(account.label or account.id)
         warning = f"the label was not taken ({error}); give it one with `openai-auth rename {id} NAME`"
     what = "Logged in as" if created else "Updated the login of"
     if login.type == "api_key":
-        what = "Stored the API key" if created else "Already there: the API key"
+        what = "Stored the API key" if created else "Updated the API key"
     return Outcome(what, account, warning=warning)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from accounts.account_views import login_command
 from accounts.models import (
     Access,
     Account,
@@ -124,8 +125,7 @@ class Tokens:
         """
         if account.type == "api_key":
             raise LoginRequired(
-                f"the API key of {account.name} is refused: "
-                "store a valid one with `openai-auth login --api-key`"
+                f"the API key of {account.name} is refused: store a valid one with `{login_command(account)}`"
             )
         stored = await self._read(account.id)
         if not self._due(account, stored, 0.0):

@@ -18,7 +18,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from accounts.cli import app
-from accounts.models import Mark, Quota, Window
+from accounts.models import Mark, Quota, RefreshError, Window
 from accounts.paths import PREFIXES
 from accounts.quota_records import Observations
 from accounts.store import Store
@@ -114,6 +114,21 @@ class TestImport:
         assert result.stderr.startswith("warning: This login is now shared")
         assert "openai-auth login" in result.stderr
 
+    def test_an_api_key_is_named_as_one_and_its_cost_is_said(self, tmp_path: Path) -> None:
+        path = tmp_path / "auth.json"
+        path.write_text('{"auth_mode": "apikey", "OPENAI_API_KEY": "sk-abc"}')
+        result = cli("import", str(path))
+        assert result.stdout == "Added main (API key, main).\n"
+        assert "costs money" in result.stderr
+
+    def test_accounts_that_are_left_out_are_named(self, tmp_path: Path) -> None:
+        roster = [{"id": "work", "accountId": "acc-1"}, {"id": "gone", "accountId": "acc-2"}]
+        (tmp_path / "openai-auth.json").write_text(json.dumps({"version": 1, "accounts": roster}))
+        (tmp_path / "openai-auth-state.json").write_text('{"accounts": {"work": {"refresh": "rt-work"}}}')
+        result = cli("import", str(tmp_path))
+        assert result.stdout == "Added work (main).\n"
+        assert "warning: gone was left out: there is no refresh token for it" in result.stderr
+
     def test_a_file_that_is_no_login(self, tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text('{"hello": 1}')
         assert "is not a login file" in failed("import", str(tmp_path / "x.json"))
@@ -184,9 +199,21 @@ class TestList:
         in_store(home, lambda store: _quota(store, "work", used=100.0, resets_at=4102444800.0))
         assert (listed()[1]["state"], listed()[1]["limited_until"]) == ("limited", "2100-01-01T00:00:00Z")
 
+    def test_the_advice_for_a_dead_login_is_a_command_that_works(self, two: None, home: Path) -> None:
+        ok("rename", "work", "my work")
+        in_store(home, lambda store: _die(store, "my work"))
+        assert "(openai-auth login --label 'my work')" in " ".join(ok("list").split())
+
     def test_a_mark_that_is_over_is_none(self, two: None, home: Path) -> None:
         in_store(home, lambda store: _mark(store, "work", 1.0))
         assert (listed()[1]["state"], listed()[1]["limited_until"]) == ("ok", None)
+
+
+async def _die(store: Store, name: str) -> None:
+    account = await store.account(name)
+    held = await store.credentials(account.id)
+    gone = RefreshError("gone", True, time.time(), None, 0, held.refresh_hash or "")
+    await store.save_refresh_error(account.id, gone)
 
 
 async def _mark(store: Store, name: str, until: float) -> None:

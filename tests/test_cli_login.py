@@ -264,8 +264,20 @@ class TestApiKey:
 
     def test_the_same_key_again(self, fake: FakeProcess) -> None:
         cli("login", "--api-key", stdin="sk-abc\n")
-        assert cli("login", "--api-key", stdin="sk-abc").stdout.startswith("Already there")
+        assert cli("login", "--api-key", stdin="sk-abc").stdout.startswith("Updated the API key main")
         assert len(listed()) == 1
+
+    def test_another_key_under_its_label_takes_its_place(self, fake: FakeProcess) -> None:
+        cli("login", "--api-key", "--label", "paid", stdin="sk-abc\n")
+        (before,) = listed()
+        result = cli("login", "--api-key", "--label", "paid", stdin="sk-def\n")
+        assert result.stdout == "Updated the API key paid (API key, main).\n"
+        assert listed() == [before]
+        assert cli("login", "--api-key", "--label", "paid", stdin="sk-def\n").stdout == result.stdout
+        assert cli("login", "--api-key", stdin="sk-abc\n").stdout.startswith("Stored the API key")
+
+    def test_what_it_costs_is_said(self, fake: FakeProcess) -> None:
+        assert "costs money" in cli("login", "--api-key", stdin="sk-abc\n").stderr
 
     @pytest.mark.parametrize("text", ["", "\n", "sk abc\n", "sk-ü\n"])
     def test_what_cannot_be_one(self, fake: FakeProcess, text: str) -> None:

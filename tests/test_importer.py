@@ -117,6 +117,7 @@ def test_an_api_key_of_opencode(tmp_path: Path) -> None:
     [
         ({"anthropic": {"type": "oauth"}}, "without an `openai` login"),
         ({"openai": {"type": "oauth", "access": "", "refresh": ""}}, "without tokens"),
+        ({"openai": {"type": "oauth", "access": "", "refresh": "rt"}}, "name no ChatGPT account"),
         ({"openai": {"type": "api"}}, "without a key"),
         ({"openai": {"type": "wellknown"}}, r"unexpected value at type"),
     ],
@@ -139,7 +140,7 @@ ROSTER = {
         {"id": "paid", "type": "api", "baseURL": "https://example.com"},
     ],
 }
-STATE = {
+STATE: dict[str, Any] = {
     "version": 1,
     "main": {},
     "accounts": {
@@ -162,6 +163,34 @@ def test_the_plugins_accounts_come_with_labels_and_order(tmp_path: Path, roster:
         ("play", "acc-play", False),
     ]
     assert [each.refresh.reveal() for each in logins if each.refresh] == ["rt-work", "rt-play"]
+
+
+def test_a_refresh_token_alone_is_an_expired_login(tmp_path: Path) -> None:
+    entry = {"type": "oauth", "access": "", "refresh": "rt", "expires": 0, "accountId": "acc-oc"}
+    login = only(read_logins(written(tmp_path, {"openai": entry})))
+    assert (login.account_id, login.access.reveal(), login.expires_at) == ("acc-oc", "", 0.0)
+    written(tmp_path, {"accounts": {"work": {"refresh": "rt-work"}}}, "openai-auth-state.json")
+    login = only(read_logins(written(tmp_path, ROSTER, "openai-auth.json")))
+    assert (login.label, login.access.reveal(), login.expires_at) == ("Work", "", 0.0)
+
+
+def test_accounts_of_the_plugin_that_cannot_be_taken_are_told_with_the_reason(tmp_path: Path) -> None:
+    written(tmp_path, STATE | {"accounts": {**STATE["accounts"], "gone": {}}}, "openai-auth-state.json")
+    skipped: list[str] = []
+    assert len(read_logins(written(tmp_path, ROSTER, "openai-auth.json"), skipped)) == 2
+    assert [reason.partition(" was left out: ")[::2] for reason in skipped] == [
+        ("gone", "there is no refresh token for it; log in again with `openai-auth login`"),
+        ("paid", "it is an API account; add a key of OpenAI's with `openai-auth login --api-key`"),
+    ]
+    written(tmp_path, {"accounts": {}}, "openai-auth-state.json")
+    with pytest.raises(ImportFailed, match=r"Work was left out: .*; paid was left out: "):
+        read_logins(tmp_path / "openai-auth.json", skipped)
+
+
+def test_the_plugins_tokens_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, {"accounts": {}}, "openai-auth-state.json")
+    monkeypatch.setenv("OPENCODE_OPENAI_AUTH_STATE_FILE", str(written(tmp_path, STATE, "state.json")))
+    assert len(read_logins(written(tmp_path, ROSTER, "openai-auth.json"))) == 2
 
 
 def test_the_plugins_files_belong_together(tmp_path: Path) -> None:

@@ -95,6 +95,21 @@ async def test_an_api_key_is_the_same_account_as_itself(store: Store) -> None:
     )
 
 
+async def test_an_api_key_under_the_label_of_another_takes_its_place(store: Store) -> None:
+    before, _ = await store.add(Login("api_key", Secret("sk-1")), "paid")
+    after, created = await store.add(Login("api_key", Secret("sk-2")), "paid")
+    assert (after.id, after.position, created) == (before.id, before.position, False)
+    assert (await store.credentials(after.id)).access.reveal() == "sk-2"
+    assert (await store.add(Login("api_key", Secret("sk-2"))))[0].id == before.id
+    assert (await store.add(Login("api_key", Secret("sk-1"))))[0].id != before.id
+
+
+async def test_a_subscription_never_takes_the_place_of_an_api_key(store: Store) -> None:
+    await store.add(Login("api_key", Secret("sk-1")), "paid")
+    with pytest.raises(InvalidLabel):
+        await store.add(login("acc-1"), "paid")
+
+
 @pytest.mark.parametrize("label", ["main", "MAIN", " Main ", "", "  ", "a\nb", "x" * 65])
 async def test_labels_that_cannot_be(store: Store, label: str) -> None:
     account, _ = await store.add(login("acc-1"))
