@@ -21,7 +21,6 @@ paid fallback key.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -94,15 +93,6 @@ class Decision:
     skipped: tuple[Skip, ...]
     retry_at: float | None = None
     """The earliest moment an account that is out now may serve again: for the 429 when nobody served."""
-
-    @property
-    def pin(self) -> Pin | None:
-        """The pin to write if the first candidate serves."""
-        return self.candidates[0].pin if self.candidates else None
-
-    def retry_after(self, now: float) -> int:
-        """Whole seconds to announce: never 0, and five minutes when nobody knows."""
-        return DEFAULT_RETRY_AFTER if self.retry_at is None else max(1, math.ceil(self.retry_at - now))
 
 
 def decide(

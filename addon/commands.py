@@ -13,10 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from mitmproxy import command
-from mitmproxy.exceptions import CommandError
 from mitmproxy.log import ALERT
-from mitmproxy.types import Choice, Data
+from mitmproxy.types import Data
 
 from accounts import account_views, killswitch_rules, paths
 from accounts.account_records import checked_label, resolve
@@ -32,6 +30,7 @@ from accounts.settings_table import describe, shown
 from accounts.sign_in import Outcome, check_label, sign_in, sign_out
 from accounts.store import Store
 from addon.background import Background
+from addon.command_tools import codex, opened, valid, write
 from addon.logins import Begun, Logins, Manner
 from addon.options import Options
 from addon.services import Services
@@ -39,18 +38,6 @@ from addon.services import Services
 logger = logging.getLogger(__name__)
 
 HEADINGS = ["ACCOUNT", "ROLE", "PLAN", "E-MAIL", "STATE", "ID", "CHATGPT ACCOUNT ID"]
-
-
-def codex[F: Callable[..., object]](name: str, **choices: str) -> Callable[[F], F]:
-    """Makes a method the command `codex.<name>`; `choices` name the commands that complete its arguments."""
-
-    def decorate(function: F) -> F:
-        for argument, options in choices.items():
-            command.argument(argument, type=Choice(options))(function)
-        decorated: F = command.command(f"codex.{name}")(function)
-        return decorated
-
-    return decorate
 
 
 class Suggestions(list[str]):
@@ -168,7 +155,7 @@ class Commands:
     def rename(self, account: str, name: str) -> None:
         """Give an account another label."""
         before = self._account(account)
-        label = self._valid(lambda: checked_label(name, self._pool().accounts, before.id))
+        label = valid(lambda: checked_label(name, self._pool().accounts, before.id))
 
         async def act(store: Store) -> str:
             after = await store.rename(before.id, label)
@@ -194,33 +181,25 @@ class Commands:
     def config(self, key: str, *value: str) -> str:
         """Show a setting, or write it to the settings file."""
         if value:
-            return self._write(key, " ".join(value))
-        leaf = self._valid(lambda: find(key))
+            return write(self._options, {key: " ".join(value)})[0]
+        leaf = valid(lambda: find(key))
         return f"{leaf.path} = {shown(leaf.value(self._options.current))}"
 
     @codex("logging", level="codex.logging.levels")
     def logging(self, level: str = "") -> str:
         """Show or change how much is logged."""
         if level:
-            return self._write("logging.level", level)
+            return write(self._options, {"logging.level": level})[0]
         settings = self._options.current
         return f"{settings.logging.level}, into {log_path(settings)}"
 
     # How it is done
 
     def _pool(self) -> AccountPool:
-        try:
-            return self._services.pool
-        except AttributeError:
-            raise CommandError("The accounts are not loaded yet, or cannot be; the log says why.") from None
+        return opened(lambda: self._services.pool)
 
     def _account(self, name: str) -> Account:
-        return self._valid(lambda: resolve(self._pool().accounts, name))
-
-    def _write(self, key: str, value: str) -> str:
-        self._valid(lambda: write_settings(paths.settings_file(), {key: value}))
-        when = "when the proxy starts again" if find(key).at_start else "within a second"
-        return f"{key} = {value} is in the settings file: it holds {when}, unless a variable or option is set"
+        return valid(lambda: resolve(self._pool().accounts, name))
 
     def _enable(self, name: str, enabled: bool) -> None:
         id = self._account(name).id
@@ -232,9 +211,9 @@ class Commands:
         self._change(act)
 
     def _log_in(self, manner: Manner, label: str) -> str:
-        checked = self._valid(lambda: check_label(label or None))
+        checked = valid(lambda: check_label(label or None))
         begun = self._logins.begin(manner)
-        told = self._valid(begun.instructions)
+        told = valid(begun.instructions)
         self._do(self._finish(begun, checked, late=told is None))
         return told or "The login is being prepared; the log says what to do."
 
@@ -278,10 +257,3 @@ class Commands:
                 logger.log(ALERT, "%s", text)
 
         self._background.start(run())
-
-    @staticmethod
-    def _valid[T](act: Callable[[], T]) -> T:
-        try:
-            return act()
-        except AccountsError as error:
-            raise CommandError(str(error)) from None

@@ -20,6 +20,6 @@ addons = [
     services,
     servers,
     Intercept(services, servers),
-    PolicyCommands(services),
+    PolicyCommands(services, options),
     Commands(services, options),
 ]

@@ -20,7 +20,7 @@ from mitmproxy.exceptions import OptionsError
 
 from accounts.settings import Settings
 from accounts.settings_file import SettingsFile
-from accounts.settings_sources import SettingsError
+from accounts.settings_sources import Loaded, Origin, SettingsError
 from accounts.settings_table import describe
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,22 @@ class Options:
     def current(self) -> Settings:
         """The settings as they are now, the defaults while they cannot be read; never kept by others."""
         return self._file.current if self._file else Settings()
+
+    def value_and_origin(self, path: str) -> tuple[object, Origin]:
+        """A setting as it is now and what decides it. Raises KeyError for an unknown JSON path."""
+        loaded = self._file.loaded if self._file else Loaded(Settings())
+        return loaded.value_and_origin(path)
+
+    def reload(self) -> None:
+        """Take over at once what was just written to the file, or has changed in it."""
+        if self._file is None:
+            self._begin()
+            if self._file is not None:
+                logger.info("The settings are right now.")
+                self._announce()
+        elif self._file.reload_if_changed():
+            self._say_problems(self._file)
+            self._announce()
 
     def load(self, loader: Loader) -> None:
         for row in self._rows:
@@ -116,14 +132,7 @@ class Options:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(RELOAD_INTERVAL)
-            if self._file is None:
-                self._begin()
-                if self._file is not None:
-                    logger.info("The settings are right now.")
-                    self._announce()
-            elif self._file.reload_if_changed():
-                self._say_problems(self._file)
-                self._announce()
+            self.reload()
 
     def _announce(self) -> None:
         for tell in self.changed:

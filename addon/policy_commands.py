@@ -10,40 +10,34 @@ The rule: nothing is spent without the ChatGPT account id that the listing showe
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from mitmproxy import command
 from mitmproxy.exceptions import CommandError
 from rich.console import Console
 
-from accounts import conversations, explanation, killswitch_rules, paths, quota_table, reset_views
+from accounts import conversations, explanation, killswitch_rules, quota_table, reset_views
 from accounts.account_records import resolve
 from accounts.models import Account, AccountsError
 from accounts.pool import AccountPool
 from accounts.quota_table import QuotaView
 from accounts.routing import Mode, Policy
 from accounts.setting_types import MODES
-from accounts.settings_file import write_settings
+from addon.command_tools import codex, opened, valid, write
+from addon.options import Options
 from addon.quota_service import QuotaService
 from addon.services import Services
 
 logger = logging.getLogger(__name__)
 
-WRITTEN = "Written to the settings file; it holds within a second."
 WIDTH = 160
-
-
-def codex[F: Callable[..., object]](name: str) -> Callable[[F], F]:
-    """`@codex("quota")` makes a method the command `codex.quota`; mitmproxy's own decorator has no types."""
-    decorator: Callable[[F], F] = command.command(f"codex.{name}")
-    return decorator
 
 
 class PolicyCommands:
     """The addon."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, options: Options) -> None:
         self._services = services
+        self._options = options
 
     @codex("quota")
     def quota(self) -> Sequence[str]:
@@ -59,15 +53,15 @@ class PolicyCommands:
             case []:
                 accounts = {account.id: account.name for account in pool.accounts}
                 pins = sorted(pool.pins.items(), key=lambda item: -item[1].last_seen_at)
-                mode = Mode(self._services.settings.routing.mode)
+                mode = Mode(self._options.current.routing.mode)
                 shown = conversations.SHOWN
                 return [
                     explanation.mode_line(mode),
                     *(f"{key[:shown]}  {accounts.get(pin.account, '–')}" for key, pin in pins),
                 ]
             case [mode] if mode in MODES:
-                self._write({"routing.mode": mode})
-                return [explanation.mode_line(Mode(mode)), WRITTEN]
+                told = write(self._options, {"routing.mode": mode})
+                return [explanation.mode_line(Mode(self._options.current.routing.mode)), *told]
             case ["reset"]:
                 self._quota().in_background(self._forget(None))
                 return ["Every conversation is placed anew at its next request."]
@@ -83,20 +77,17 @@ class PolicyCommands:
         pool = self._pool()
         key = self._session(session) if session else None
         decision = pool.decide(explanation.request(key, model or None, pool.pins, pool.inflight))
-        mode = Mode(self._services.settings.routing.mode)
+        mode = Mode(self._options.current.routing.mode)
         return [explanation.mode_line(mode), *explanation.lines(decision, time.time())]
 
     @codex("killswitch")
     def killswitch(self, *words: str) -> Sequence[str]:
         """Show or change what an account must have left: `on`, `off`, `set ACCOUNT:5H,1W …` (or `all:5H,1W`)."""
-        pool, settings = self._pool(), self._services.settings
+        pool, settings = self._pool(), self._options.current
         if words:
-            try:
-                changes = killswitch_rules.changes(words, pool.accounts, settings)
-            except AccountsError as error:
-                raise CommandError(str(error)) from None
-            self._write(changes)
-            return [WRITTEN]
+            return write(
+                self._options, valid(lambda: killswitch_rules.changes(words, pool.accounts, settings))
+            )
         switch = Policy.from_settings(settings).killswitch
         rows = killswitch_rules.rows(switch, pool.accounts, pool.quotas, time.time())
         return [f"Killswitch: {'on' if switch.enabled else 'off'}", *("  ".join(row) for row in rows)]
@@ -105,10 +96,7 @@ class PolicyCommands:
     def reset(self, account: str = "", chatgpt_account_id: str = "") -> None:
         """List reset credits, or spend one: the ChatGPT account id that codex.accounts shows confirms it."""
         quota, pool = self._quota(), self._pool()
-        try:
-            chosen = [resolve(pool.accounts, account)] if account else list(pool.accounts)
-        except AccountsError as error:
-            raise CommandError(str(error)) from None
+        chosen = [valid(lambda: resolve(pool.accounts, account))] if account else list(pool.accounts)
         if account and chatgpt_account_id:
             quota.in_background(self._spend(chosen[0], chatgpt_account_id))
             return
@@ -119,10 +107,7 @@ class PolicyCommands:
     # Methods, not properties: mitmproxy looks at every attribute of an addon when it loads it.
 
     def _quota(self) -> QuotaService:
-        try:
-            return self._services.quota
-        except AttributeError:
-            raise CommandError("The accounts are not loaded yet, or cannot be; the log says why.") from None
+        return opened(lambda: self._services.quota)
 
     def _pool(self) -> AccountPool:
         return self._quota().pool
@@ -178,14 +163,4 @@ class PolicyCommands:
         return [line.rstrip() for line in drawn.get().splitlines()]
 
     def _session(self, name: str) -> str:
-        try:
-            return conversations.among(name, self._pool().pins, {})
-        except AccountsError as error:
-            raise CommandError(str(error)) from None
-
-    @staticmethod
-    def _write(changes: dict[str, object]) -> None:
-        try:
-            write_settings(paths.settings_file(), changes)
-        except AccountsError as error:
-            raise CommandError(str(error)) from None
+        return valid(lambda: conversations.among(name, self._pool().pins, {}))

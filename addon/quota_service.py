@@ -51,13 +51,13 @@ class QuotaService:
         self._settings = settings
         self._resets = ResetCredits(wham, pool, self.records)
         self._poller = Poller(wham, pool, self._saw, store)
-        self._rounds = BackgroundPoller(self._poller, self._view, self._turn, interval=self._interval)
+        self.rounds = BackgroundPoller(self._poller, self._view, self._turn, interval=self._interval)
         self._polling: asyncio.Task[None] | None = None
         self._tasks = Background()
 
     def start(self) -> None:
         """Begin to poll; the pool has to be loaded."""
-        self._polling = asyncio.create_task(self._rounds.run(), name="quota poll")
+        self._polling = asyncio.create_task(self.rounds.run(), name="quota poll")
 
     async def close(self) -> None:
         """Stop polling at once, and let a reset that is on its way end: it must not be lost half-way."""
@@ -73,10 +73,6 @@ class QuotaService:
     async def poll(self) -> list[Polled]:
         """Ask for every account now, fresh or not."""
         return await self._poller.poll(self.pool.accounts)
-
-    async def poll_idle(self) -> list[Polled]:
-        """One round of the background poll: whoever was not seen lately, if it is this process's turn."""
-        return await self._rounds.tick()
 
     async def unpin(self, session: str | None) -> int:
         """Forget which account serves a conversation (hashed session key), or all; returns how many."""

@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import heapq
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from typing import Any, cast
 from accounts import quota
 from accounts.models import Account, Mark
 from accounts.pool import AccountPool
-from accounts.routing import Candidate, Mode, Policy, Request
+from accounts.routing import DEFAULT_RETRY_AFTER, Candidate, Mode, Policy, Request
 from accounts.store import Store
 from accounts.tokens import Tokens
 from tests.codex_fake.accounts import FIVE_HOURS, WEEK, FakeAccount
@@ -182,7 +183,7 @@ class Simulation:
                 Request(conversation.session, conversation.size, MODEL, tried, self.pool.inflight)
             )
             if not decision.candidates:
-                self._refused(conversation, decision.retry_after(self.clock.now()))
+                self._refused(conversation, decision.retry_at)
                 return
             candidate = decision.candidates[0]
             if self._limited(candidate.account):
@@ -244,9 +245,11 @@ class Simulation:
         self._say(conversation, "user")
         self._request(conversation)
 
-    def _refused(self, conversation: Conversation, wait: float) -> None:
+    def _refused(self, conversation: Conversation, until: float | None) -> None:
+        now = self.clock.now()
         self.result.refused += 1
         self.result.in_vain += any(fake.limited() is None for fake in self.fakes.values())
+        wait = DEFAULT_RETRY_AFTER if until is None else max(1, math.ceil(until - now))
         self._after(wait, lambda: self._request(conversation))
 
 

@@ -221,8 +221,11 @@ async def test_logout_says_when_it_could_not_revoke(proxy: Proxy) -> None:
 
 async def test_config(proxy: Proxy, tmp_path: Path) -> None:
     assert proxy("codex.config webSearch") == "webSearch = true"
-    assert "is in the settings file" in proxy("codex.config webSearch off")
-    await until(lambda: proxy.services.settings.web_search is False)
+    assert proxy("codex.config webSearch off") == "webSearch = false"
+    assert proxy.services.settings.web_search is False
+    assert proxy("codex.config upstreamProxy http://me:secret@127.0.0.1:9").startswith(
+        'upstreamProxy = "http://***@127.0.0.1:9'
+    )
     with pytest.raises(CommandError, match="did you mean webSearch"):
         proxy("codex.config webSerch")
     with pytest.raises(CommandError, match="allowed: true or false"):

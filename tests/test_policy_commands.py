@@ -24,8 +24,10 @@ from accounts.reset_records import ResetRecords
 from accounts.routing import Policy
 from accounts.settings import Settings
 from accounts.settings_file import SettingsFile
+from accounts.settings_sources import Origin
 from accounts.store import Store
 from accounts.tokens import Tokens
+from addon.options import Options
 from addon.policy_commands import PolicyCommands
 from addon.quota_service import QuotaService
 from addon.services import Services
@@ -38,16 +40,21 @@ SESSION = "a1b2c3" + "0" * 58
 
 @dataclass
 class FewServices:
-    """The services that the commands use."""
+    """The services that the commands use, and the settings as `Options` gives them."""
 
     pool: AccountPool
     quota: QuotaService
     file: SettingsFile
 
     @property
-    def settings(self) -> Settings:
-        self.file.reload_if_changed()
+    def current(self) -> Settings:
         return self.file.current
+
+    def reload(self) -> None:
+        self.file.reload_if_changed()
+
+    def value_and_origin(self, path: str) -> tuple[object, Origin]:
+        return self.file.loaded.value_and_origin(path)
 
 
 @dataclass
@@ -89,7 +96,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             await pool.reload()
             quota = QuotaService(store, pool, http, lambda: file.current)
             services = FewServices(pool, quota, file)
-            commands = PolicyCommands(cast("Services", services))
+            commands = PolicyCommands(cast("Services", services), cast("Options", services))
             with taddons.context(commands) as context:
                 yield Bench(world, store, services, context)
                 await quota.close()
@@ -129,10 +136,19 @@ async def test_a_conversation_is_explained_and_forgotten(bench: Bench) -> None:
 
 async def test_the_mode_is_written_to_the_settings_file(bench: Bench) -> None:
     assert bench.run("codex.routing", "sticky-balanced")[0].startswith("sticky-balanced")
-    assert bench.services.settings.routing.mode == "sticky-balanced"
+    assert bench.services.current.routing.mode == "sticky-balanced"
     assert bench.run("codex.routing")[0].startswith("sticky-balanced")
     with pytest.raises(CommandError, match="fallback-first"):
         bench.run("codex.routing", "random")
+
+
+async def test_what_is_stronger_than_the_settings_file_is_said(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_AUTH_ROUTING_MODE", "main-first")
+    line, told = bench.run("codex.routing", "sticky-balanced")
+    assert line.startswith("main-first: ")
+    assert told == 'routing.mode is written, but OPENAI_AUTH_ROUTING_MODE decides: "main-first"'
 
 
 async def test_the_killswitch(bench: Bench, tmp_path: Path) -> None:
@@ -192,7 +208,7 @@ async def test_an_uncertain_reset_is_repeated_by_the_same_command(
 
 
 async def test_before_the_accounts_are_loaded_a_command_says_so() -> None:
-    commands = PolicyCommands(cast("Services", object()))
+    commands = PolicyCommands(cast("Services", object()), cast("Options", object()))
     with taddons.context(commands) as context, pytest.raises(CommandError, match="not loaded yet"):
         context.master.commands.call_strings("codex.quota", [])
 
@@ -209,8 +225,8 @@ async def test_of_two_processes_one_polls_and_the_other_finds_it_fresh(bench: Be
         other = QuotaService(store, pool, http, lambda: file.current)
         services = (bench.services.quota, other)
 
-        results = await asyncio.gather(*(service.poll_idle() for service in services))
-        again = [await service.poll_idle() for service in services]
+        results = await asyncio.gather(*(service.rounds.tick() for service in services))
+        again = [await service.rounds.tick() for service in services]
         await pool.close()
     assert sorted(len(each) for each in results) == [0, 2]
     assert again == [[], []]

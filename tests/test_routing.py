@@ -39,7 +39,6 @@ def test_accounts_go_by_position_not_by_the_order_they_are_given_in() -> None:
 def test_without_accounts_there_is_nobody() -> None:
     decision = route(accounts=[])
     assert (decision.candidates, decision.skipped, decision.retry_at) == ((), (), None)
-    assert decision.pin is None
 
 
 # Main first, main limited in every way: who is asked, and why main is not.
@@ -140,10 +139,9 @@ class TestRetryAt:
     ) -> None:
         decision = route(quotas=quotas, marks=marks)
         assert decision.retry_at == NOW + seconds
-        assert decision.retry_after(NOW) == seconds
 
     def test_a_long_mark_is_announced_in_full_with_the_killswitch_off(self) -> None:
-        assert route(accounts=[A], marks={"a": mark(7200)}).retry_after(NOW) == 7200
+        assert route(accounts=[A], marks={"a": mark(7200)}).retry_at == NOW + 7200
 
     def test_an_account_without_a_known_end_does_not_count(self) -> None:
         accounts = [account("a", 0, enabled=False), B]
@@ -153,9 +151,8 @@ class TestRetryAt:
         decision = route(accounts=[A, B], marks={"a": mark(40)}, exclude=frozenset("ab"))
         assert decision.retry_at == NOW + 40
 
-    def test_five_minutes_when_nobody_knows_and_never_zero(self) -> None:
-        assert route(accounts=[account("a", 0, enabled=False)]).retry_after(NOW) == 300
-        assert route(accounts=[A], marks={"a": mark(0.2)}).retry_after(NOW) == 1
+    def test_nobody_knows(self) -> None:
+        assert route(accounts=[account("a", 0, enabled=False)]).retry_at is None
 
 
 class TestThresholds:

@@ -103,20 +103,20 @@ class TestPins:
 
     def test_a_new_conversation(self) -> None:
         decision = route(session="s", body_bytes=70, quotas={"a": quota(1, account_id="chatgpt-a")})
-        assert decision.pin == Pin("a", "chatgpt-a", NOW, NOW, 70, NOW)
+        assert decision.candidates[0].pin == Pin("a", "chatgpt-a", NOW, NOW, 70, NOW)
         assert [each.pin.account for each in decision.candidates if each.pin] == ["a", "b", "c"]
 
     def test_a_conversation_that_stays_keeps_its_start_and_its_largest_size(self) -> None:
         decision = route(session="s", body_bytes=70, pins={"s": pin("a", ago=60, input_bytes=900)})
-        assert decision.pin == Pin("a", "chatgpt-a", NOW - 60, NOW, 900, None)
+        assert decision.candidates[0].pin == Pin("a", "chatgpt-a", NOW - 60, NOW, 900, None)
 
     def test_a_conversation_that_moves_starts_anew(self) -> None:
         decision = route(session="s", body_bytes=70, pins={"s": pin("a", ago=60)}, marks={"a": mark(5)})
-        assert decision.pin == Pin("b", "chatgpt-b", NOW, NOW, 70, None)
+        assert decision.candidates[0].pin == Pin("b", "chatgpt-b", NOW, NOW, 70, None)
 
     @pytest.mark.parametrize("session", [None, ""])
     def test_no_session_no_pin(self, session: str | None) -> None:
-        assert route(session=session).pin is None
+        assert route(session=session).candidates[0].pin is None
 
 
 class TestStickyBalanced:
@@ -175,6 +175,7 @@ class TestStickyBalanced:
         pins: dict[str, Pin] = {}
         for number in range(6):
             decision = route(STICKY, pins=pins, session=str(number), body_bytes=10)
-            assert decision.pin is not None
-            pins[str(number)] = decision.pin
+            pin = decision.candidates[0].pin
+            assert pin is not None
+            pins[str(number)] = pin
         assert sorted(each.account for each in pins.values()) == list("aabbcc")
