@@ -111,8 +111,8 @@ class Dispatcher:
         failure = attempt.failure
         if failure.cause is Cause.CLOUDFLARE:
             return False
-        if failure.cause is Cause.CIPHERTEXT and call.compactions:  # thoughts are out by now: whose history is it?
-            return True
+        if failure.cause is Cause.CIPHERTEXT and call.compactions:
+            return True  # thoughts are out by now: another account made the history
         return failure.cause in ACCOUNT_CAUSES or (failure.upstream_status or 0) in self.fallback_on()
 
     async def _attempt(self, call: Call, account: Account) -> Opened | Attempt:
