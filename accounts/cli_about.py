@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from accounts.console import command, fail, say
-
-DISTRIBUTION = "openai-auth-proxy"
+from accounts.paths import DISTRIBUTION
 
 
 @command("addon-path", 'mitmdump -s "$(openai-auth addon-path)"')

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from accounts import account_views, key, pacing, paths
 from accounts.database import FILE as STORE_FILE
 from accounts.models import Account, AccountsError, KeyUnavailable
-from accounts.online import DISTRIBUTION
+from accounts.paths import DISTRIBUTION
 from accounts.quota import active_mark
 from accounts.settings import Settings
 from accounts.settings_file import SettingsFile

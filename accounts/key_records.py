@@ -18,10 +18,7 @@ from sqlalchemy import Connection, func, literal_column, or_, select, update
 from accounts import schema
 from accounts.account_records import MAX_LABEL
 from accounts.database import Database, reads, writes
-from accounts.models import AccountsError, InvalidLabel, Secret
-
-PREFIX = "oa-"
-"""What our keys begin with; no key of OpenAI's does."""
+from accounts.models import CLIENT_KEY_PREFIX, AccountsError, InvalidLabel, Secret
 
 _t = schema.client_keys
 
@@ -91,7 +88,7 @@ class KeyRecords(Database):
         text = label.strip()
         if not text or len(text) > MAX_LABEL or not text.isprintable():
             raise InvalidLabel(f"a label is 1 to {MAX_LABEL} printable characters: choose another one")
-        secret = Secret(PREFIX + secrets.token_urlsafe(32))
+        secret = Secret(CLIENT_KEY_PREFIX + secrets.token_urlsafe(32))
         key = ClientKey(secrets.token_hex(4), text, secret.hash, self.clock(), None, KeyUse())
         await self._insert(key)
         return key, secret

@@ -24,6 +24,9 @@ Source = Literal["headers", "frame", "usage"]
 MAIN = "main"
 """The reserved name of the account in first position; no label may equal it in any case."""
 
+CLIENT_KEY_PREFIX = "oa-"
+"""What the keys begin with that this proxy gives to its clients; no key of OpenAI's does."""
+
 DEFAULT_LIMIT = "codex"
 """`limit_id` of the plan's own limit; per-model limits have ids of their own."""
 

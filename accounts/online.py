@@ -20,6 +20,7 @@ import certifi
 
 from accounts.models import Account, Quota
 from accounts.oauth import Issuer
+from accounts.paths import DISTRIBUTION
 from accounts.quota_records import Observations
 from accounts.reset_credits import ResetCredits
 from accounts.reset_records import ResetRecords
@@ -28,8 +29,6 @@ from accounts.store import Store
 from accounts.tokens import Tokens
 from accounts.usage import Poller
 from accounts.wham import Wham
-
-DISTRIBUTION = "openai-auth-proxy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 import platformdirs
 
 APP = "openai-auth"
+DISTRIBUTION = "openai-auth-proxy"
+"""What the package is called where it is installed from."""
 PREFIXES = ("OPENAI_AUTH_", "CORTEXKIT_OPENAI_AUTH_", "OPENCODE_OPENAI_AUTH_")
 """Prefixes of our variables, ours first; the other two are those of the project whose names we accept."""
 

@@ -31,6 +31,7 @@ from addon.reading import client_of
 from addon.response_routes import ROUTES, ResponseRoutes
 from addon.services import Services
 from addon.virtual_server import BODY_LIMIT, CLAIMED, ORIGIN_FORM, VirtualServers
+from certs.authority import HOST
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Intercept:
         if flow.is_replay or flow.error:
             return
         direct = sent_to_us(flow)
-        if not direct and flow.request.pretty_host.lower() != passthrough.API_HOST:
+        if not direct and flow.request.pretty_host.lower() != HOST:
             return
         if route := routes.match(flow.request.method, flow.request.path):
             flow.metadata[CLAIMED] = route.value
@@ -135,7 +136,7 @@ def refuse_pages(request: http.Request) -> None:
         return
     host = origin.hostname or ""
     try:
-        own = host in ("localhost", passthrough.API_HOST) or loopback(host)
+        own = host in ("localhost", HOST) or loopback(host)
     except ValueError:  # a name
         own = False
     if not own:

@@ -11,6 +11,7 @@ would go on as a plain proxy without a word. What is wrong comes up in `configur
 import asyncio
 import ipaddress
 import logging
+import re
 from collections.abc import Callable, Set
 
 from mitmproxy import ctx
@@ -22,13 +23,14 @@ from accounts.settings import Settings
 from accounts.settings_file import SettingsFile
 from accounts.settings_sources import Loaded, Origin, SettingsError
 from accounts.settings_table import describe
+from certs.authority import HOST
 
 logger = logging.getLogger(__name__)
 
 DEFAULTS = {
     "listen_host": "127.0.0.1",  # mitmproxy itself would listen everywhere
     "connection_strategy": "lazy",  # no connection to the real API for a flow that we answer
-    "allow_hosts": [r"^api\.openai\.com:443$"],  # every other host is tunnelled undecrypted
+    "allow_hosts": [f"^{re.escape(HOST)}:443$"],  # every other host is tunnelled undecrypted
 }
 
 RELOAD_INTERVAL = 0.5

@@ -11,8 +11,7 @@ from mitmproxy import http
 
 from addon.protocol import unserved
 from addon.virtual_server import CLAIMED
-
-API_HOST = "api.openai.com"
+from certs.authority import HOST
 
 ANSWERED = "unserved"
 """In the place of a route's name on a flow that was answered here."""
@@ -37,9 +36,9 @@ def take(flow: http.HTTPFlow, policy: unserved.Policy, *, direct: bool) -> None:
     request.stream = True
     if direct:
         request.path = unserved.target(request.path)
-        request.host_header = API_HOST
+        request.host_header = HOST
     if request.scheme != "https":
-        request.scheme, request.host, request.port = "https", API_HOST, 443
+        request.scheme, request.host, request.port = "https", HOST, 443
 
 
 def answered(flow: http.HTTPFlow) -> None:

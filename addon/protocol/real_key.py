@@ -11,10 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-PLACEHOLDER: Final = "sk-proxy"
-"""What `openai-auth env` puts where a client insists on a key."""
-OWN_PREFIX: Final = "oa-"
-"""What the keys begin with that this proxy gives out itself."""
+from accounts.models import CLIENT_KEY_PREFIX
+from certs.trust import PLACEHOLDER_KEY
 
 SHORTEST: Final = 20
 """Characters after `sk-`; the keys that OpenAI ever gave out are longer."""
@@ -55,4 +53,4 @@ def looks_real(token: str | None) -> bool:
 
 def is_ours(token: str | None) -> bool:
     """Whether this key means something to this proxy alone."""
-    return token is not None and (token.startswith(OWN_PREFIX) or token == PLACEHOLDER)
+    return token is not None and (token.startswith(CLIENT_KEY_PREFIX) or token == PLACEHOLDER_KEY)
