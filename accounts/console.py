@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from accounts import paths
+from accounts.logs import Log
 from accounts.models import AccountsError
+from accounts.settings import Settings
 from accounts.settings_file import SettingsFile
 from accounts.settings_sources import SettingsError
 from certs.authority import AuthorityError
@@ -50,12 +52,15 @@ def command(
     def register(function: Command) -> Command:
         @functools.wraps(function)
         def guarded(*args: object, **kwargs: object) -> None:
+            log = _open_log()
             try:
                 result = function(*args, **kwargs)
                 if inspect.iscoroutine(result):
                     asyncio.run(result)
             except (AccountsError, AuthorityError) as error:
                 fail(str(error))
+            finally:
+                log.close()
 
         epilog = _examples(examples)
         if group:
@@ -63,6 +68,17 @@ def command(
         return of.command(name, epilog=epilog, **options)(guarded)
 
     return register
+
+
+def _open_log() -> Log:
+    """The log of this command: into the file only, since stderr is for what the person has to know."""
+    log = Log()
+    log.open()
+    try:
+        log.use(SettingsFile().current)
+    except SettingsError:  # the command says so, unless it can do without settings
+        log.use(Settings())
+    return log
 
 
 def _examples(lines: Iterable[str]) -> str:

@@ -123,6 +123,11 @@ class AccountPool:
         """Body bytes of the requests that run now, by account id."""
         return self._inflight
 
+    def secrets(self) -> frozenset[str]:
+        """What no log may show: ids and addresses of the accounts, the tokens and keys in memory."""
+        named = (text for account in self._accounts for text in (account.account_id, account.email) if text)
+        return frozenset(named) | {secret.reveal() for secret in self._tokens.held()}
+
     async def start(self) -> None:
         """Loads the view and begins to keep it current. Raises what the store raises."""
         await self.reload()

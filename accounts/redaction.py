@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from accounts.models import CLIENT_KEY_PREFIX
+
 GONE = "***REDACTED***"
 CIRCULAR = "[Circular]"
 UNSERIALIZABLE = "[unserializable]"
@@ -70,9 +72,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"([?&](?:code|code_verifier|id_token)=)[^&\s\"']++", rf"\1{GONE}"),
         (rf"{_START}((?:__[\w.-]{{1,60}}|_?cf[\w-]{{1,60}}|oai-[\w-]{{1,60}})=)[^;\s\"']++", rf"\1{GONE}"),
         # user:password@ of an address
-        (r"(://)[^/\s@\"']{1,256}@", rf"\1{GONE}@"),
-        # API keys, JWTs, refresh tokens and codes of the issuer, Fernet ciphertexts
-        (r"\b(?:sk-[\w-]+|eyJ[\w.-]+|rt_[\w.-]{4,}|ac_[\w.-]{8,}|gAAAA[\w-]{16,}=*)", GONE),
+        (r"(://)[^/\s\"']{1,256}@", rf"\1{GONE}@"),
+        # API keys, our own too, JWTs, refresh tokens and codes of the issuer, Fernet ciphertexts
+        (rf"\b(?:sk-[\w-]+|{CLIENT_KEY_PREFIX}[\w-]{{16,}})", GONE),
+        (r"\b(?:eyJ[\w.-]+|rt_[\w.-]{4,}|ac_[\w.-]{8,}|gAAAA[\w-]{16,}=*)", GONE),
         # E-mail addresses. A UUID is an account or a person, but for version 7: our own thread and turn ids.
         (rf"(?<!{_LOCAL}){_LOCAL}{{0,64}}+['=]{{0,2}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}})+", GONE),
         (
@@ -85,14 +88,15 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 _HINTS = (
     *("auth", "cookie", "bearer", "basic", "token", "key", "secret", "passw", "account", "refresh", "access"),
-    *("sk-", "eyj", "rt_", "ac_", "gaaaa", "@", "?code", "&code", "cf", "__", "oai-", "user-", "org-"),
+    *("sk-", CLIENT_KEY_PREFIX, "eyj", "rt_", "ac_", "gaaaa", "@", "?code", "&code", "cf", "__", "oai-"),
+    *("user-", "org-"),
 )
 """Each secret has one of these in its surroundings, lower-cased, or else is a UUID."""
 _DASHES_OF_A_UUID = 4
 
 
 class Known:
-    """Secrets that have no form of their own, such as account ids: each is blotted out wherever it stands."""
+    """Secrets that may have no form of their own, such as account ids and API keys: each is blotted out anywhere."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         longest_first = sorted({v for v in values if len(v) >= SHORTEST_KNOWN}, key=len, reverse=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -152,12 +153,19 @@ def says_opposite(leaf: Leaf, key: str) -> bool:
     return leaf.negated and key.strip().upper().endswith(leaf.variable)
 
 
+PASSWORD = re.compile(r'(//|"(?!\w+://))[^"]*@')
+"""What stands before the host, in an address that may lack its scheme, or be wrong in any other way."""
+
+
 def check(leaf: Leaf, value: object, where: str, *, key: str = "") -> object:
     """The value as the setting holds it. Raises SettingsError; `key` (else the JSON path) names it there."""
     try:
         return leaf.adapter.validate_python(value)
     except ValidationError as error:
-        raise SettingsError(_problems(error, key or leaf.path, where)) from None
+        problems = _problems(error, key or leaf.path, where)
+        if leaf.secret:
+            problems = (replace(each, found=PASSWORD.sub(r"\1***@", each.found)) for each in problems)
+        raise SettingsError(problems) from None
 
 
 def file_problems(document: Mapping[str, object], file: str) -> list[Problem]:

@@ -43,6 +43,8 @@ class Leaf:
     """A running proxy does not follow it."""
     built: bool
     """False: its feature is still to come."""
+    secret: bool
+    """It may hold a password."""
     adapter: TypeAdapter[Any]
 
     def value(self, settings: Settings) -> object:
@@ -119,6 +121,7 @@ def _leaf(attributes: tuple[str, ...], path: str, field: FieldInfo) -> Leaf:
         + ("" if built else f" ({NOT_BUILT})"),
         at_start=at_start,
         built=built,
+        secret=not field.repr,
         adapter=TypeAdapter(annotation),
     )
 
@@ -132,7 +135,7 @@ def _walk(model: type[BaseModel], attributes: tuple[str, ...], path: tuple[str, 
             yield _leaf(here, ".".join(there), field)
 
 
-CREDENTIALS = re.compile(r"//[^/@\s\"]+@")
+CREDENTIALS = re.compile(r"//[^/\s\"]+@")
 
 
 @cache

@@ -136,6 +136,12 @@ class Tokens:
                 raise await self._refused_again(account, stored, revoked)
         return _access(account, await self._refresh(account, stored, "unauthorized_recovery"))
 
+    def held(self) -> list[Secret]:
+        """The tokens and keys in memory."""
+        known = list(self._known.values())  # a log is written in other threads too
+        found = [secret for each in known for secret in (each.access, each.refresh)]
+        return [secret for secret in found if secret]
+
     async def save_unsaved(self) -> None:
         """Tries again to write down new tokens that the store would not take; cheap when there are none.
 

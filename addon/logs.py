@@ -7,7 +7,6 @@ The rule: the guard is in place before anything of ours can log, and the level f
 from mitmproxy.addonmanager import Loader
 
 from accounts.logs import Log
-from accounts.models import Account
 from accounts.redaction import Known
 from addon.options import Options
 from addon.services import Services
@@ -20,8 +19,8 @@ class Logs:
         self._options = options
         self._services = services
         self._log = Log(self._known)
-        self._accounts: tuple[Account, ...] = ()
-        self._secrets = Known()
+        self._secrets: frozenset[str] = frozenset()
+        self._blotted = Known()
 
     def load(self, _loader: Loader) -> None:
         self._log.open()
@@ -35,10 +34,8 @@ class Logs:
         self._log.use(self._options.current)
 
     def _known(self) -> Known:
-        """The account ids and addresses of the accounts there are now."""
+        """What there is now of accounts and their tokens."""
         pool = getattr(self._services, "pool", None)  # not there before the store is open
-        if pool is not None and pool.accounts is not self._accounts:
-            self._accounts = pool.accounts
-            named = ((account.account_id, account.email) for account in self._accounts)
-            self._secrets = Known(text for pair in named for text in pair if text)
-        return self._secrets
+        if pool is not None and (secrets := pool.secrets()) != self._secrets:
+            self._secrets, self._blotted = secrets, Known(secrets)
+        return self._blotted

@@ -444,6 +444,20 @@ class TestInstalled:
         assert "state.db" in done.stderr
         assert (home / "state.db").read_bytes() == b"this is no database" * 100
 
+    def test_a_log_goes_into_its_file_and_nowhere_else(self, home: Path) -> None:
+        script = (
+            "import logging\n"
+            "from accounts.console import app, command\n"
+            "@command('x')\n"
+            "def x(): logging.getLogger('accounts.x').warning('Bearer %s', 'eyJhbGciOiJub25lIn0.e30.c2ln')\n"
+            "@command('y')\n"
+            "def y(): pass\n"
+            "app(['x'])"
+        )
+        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert (result.stdout, result.stderr) == ("", "")
+        assert (home / "openai-auth.log").read_text().endswith("WARNING [x] Bearer ***REDACTED***\n")
+
     def test_addon_path_and_version(self) -> None:
         path = Path(installed("addon-path").stdout.strip())
         assert (path.name, path.parent.name) == ("main.py", "addon")

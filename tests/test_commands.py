@@ -13,7 +13,6 @@ import pytest
 from mitmproxy.exceptions import CommandError
 from mitmproxy.log import ALERT
 
-from accounts import logs
 from accounts.importer import read_logins
 from accounts.store import Store
 from addon.commands import HEADINGS, Commands
@@ -68,17 +67,6 @@ class Proxy:
 
     def names(self) -> list[str]:
         return [account.name for account in self.services.pool.accounts]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    levels = {name: logging.getLogger(name).level for name in (*logs.OURS, *logs.TALKATIVE)}
-    yield
-    root.handlers[:] = handlers
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,22 +21,10 @@ from accounts import logs
 from accounts.logs import LEVELS, TRACE, Guard, Line, Log, LogFile, Redaction, log_path
 from accounts.redaction import GONE, Known
 from accounts.settings import LoggingSettings, Settings
+from addon.logs import Logs
 from tests.test_redaction import by_form, cookies, parts, prose
 
 OUR_LOGGER = "addon.some_feature"
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Handlers and levels are the process's own."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in (*logs.OURS, *logs.TALKATIVE)}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
 
 
 def chosen(level: str, file: Path) -> Settings:
@@ -301,6 +290,18 @@ class TestRedaction:
         record = logging.makeLogRecord({"msg": "acct-number-two"})
         redaction.filter(record)
         assert record.getMessage() == GONE
+
+    def test_the_proxys_log_asks_for_its_tokens_and_keys(self, tmp_path: Path) -> None:
+        secrets = frozenset({"a-key-without-a-form"})
+        services: Any = SimpleNamespace(pool=SimpleNamespace(secrets=lambda: secrets))
+        options: Any = SimpleNamespace(current=chosen("info", tmp_path / "x.log"), changed=[])
+        addon = Logs(options, services)
+        addon.load(None)  # type: ignore[arg-type]
+        logging.getLogger("addon.x").warning("refused a-key-without-a-form")
+        secrets = frozenset({"another-one"})
+        logging.getLogger("addon.x").warning("refused another-one")
+        addon.done()
+        assert [line.split("] ")[1] for line in written(tmp_path / "x.log")] == [f"refused {GONE}"] * 2
 
     def test_what_mitmproxy_puts_on_a_record_keeps_its_type(self) -> None:
         record = logging.makeLogRecord({"msg": "client connect", "client": ("127.0.0.1", 5000)})

@@ -109,6 +109,14 @@ async def test_another_processs_changes_are_seen_at_the_next_tick(bench: Bench) 
     assert [each.windows[0].used_percent for each in bench.pool.quotas.values()] == [7]
 
 
+async def test_ids_addresses_tokens_and_keys_are_known_as_secrets(bench: Bench) -> None:
+    await bench.other.add(Login("api_key", Secret("a key without a form")))
+    await bench.pool.tick()
+    tokens = {(await bench.pool.access(account)).token.reveal() for account in bench.pool.accounts}
+    assert "a key without a form" in tokens
+    assert bench.pool.secrets() >= tokens | {"acc-main", "acc-work", "rt|acc-main|0"}
+
+
 async def test_a_tick_without_changes_reads_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await bench.pool.tick()
     monkeypatch.setattr(bench.store, "accounts", None)

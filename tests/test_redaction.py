@@ -25,12 +25,13 @@ def some(alphabet: str, shortest: int, longest: int) -> st.SearchStrategy[str]:
 
 jwts = st.builds(lambda a, b, c: f"eyJ{a}.eyJ{b}.{c}", *(some(URL_SAFE, 10, 60) for _ in range(3)))
 api_keys = some(URL_SAFE, 20, 60).map("sk-{}".format)
+client_keys = some(URL_SAFE, 41, 41).map("oa-{}".format)
 refresh_tokens = some(URL_SAFE, 20, 60).map("rt_{}".format)
 account_ids = st.uuids(version=4).map(str)
 addresses = st.emails(domains=st.just("example.com")).filter(lambda address: address[0] in WORD)
 opaque = some(URL_SAFE, 20, 60)
 cookies = st.builds(lambda a, b: f"__cf_bm={a}; oai-did={b}", opaque, opaque)
-by_form = st.one_of(jwts, api_keys, refresh_tokens, account_ids, addresses)
+by_form = st.one_of(jwts, api_keys, client_keys, refresh_tokens, account_ids, addresses)
 """Secrets that show by themselves."""
 
 prose = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="="), max_size=40)
@@ -49,6 +50,17 @@ def test_a_secret_with_a_form_of_its_own_is_gone_wherever_it_stands(
     secret: str, frame: str, before: str, after: str
 ) -> None:
     assert secret not in redact(f"{before} {frame.format(secret)} {after}")
+
+
+passwords = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"], exclude_characters="/\"'"))
+
+
+@given(name=opaque, password=passwords, frame=in_prose)
+def test_a_name_and_password_before_a_host_are_gone_whatever_is_in_them(
+    name: str, password: str, frame: str
+) -> None:
+    left = redact(frame.format(f"http://{name}:{password}@proxy:8080/x"))
+    assert f"://{GONE}@proxy:8080" in left
 
 
 NAMED = [

@@ -368,6 +368,11 @@ class TestWrongFiles:
                 'f.json: upstreamProxy: found "ftp://***@host"; '
                 "allowed: an address such as https://example.com/path",
             ),
+            (
+                {"upstreamProxy": "me:sec@r/et@host:3128"},
+                'f.json: upstreamProxy: found "***@host:3128"; '
+                "allowed: an address such as https://example.com/path",
+            ),
             ({"fallbackOn": [200]}, "f.json: fallbackOn.0: found 200; allowed: greater than or equal to 400"),
             (
                 {"identity": {"originator": "a\r\nb"}},

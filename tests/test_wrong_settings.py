@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,14 +26,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def handlers_as_they_were() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    yield
-    root.handlers[:] = handlers
-
-
 async def test_it_ends_the_start_and_says_what_is_wrong_and_what_is_allowed(home: Path) -> None:
     async with ForkedProxy(home, {}, listen=False) as proxy:
         await proxy.wait_for("Error logged during startup, exiting")
@@ -47,7 +37,6 @@ async def test_it_ends_the_start_and_says_what_is_wrong_and_what_is_allowed(home
     )
 
 
-@pytest.mark.usefixtures("handlers_as_they_were")
 async def test_a_proxy_that_runs_already_serves_nothing_until_it_is_right(home: Path) -> None:
     """As when mitmweb's user adds the script: mitmproxy ends for errors of its start only."""
     async with mitmproxy(home / "mitmproxy", listen_host="") as (master, _):
@@ -74,7 +63,6 @@ async def test_a_proxy_that_runs_already_serves_nothing_until_it_is_right(home: 
         await asyncio.gather(*services)
 
 
-@pytest.mark.usefixtures("handlers_as_they_were")
 async def test_other_machines_are_turned_away_meanwhile(home: Path) -> None:
     options = Options()
     async with mitmproxy(home / "mitmproxy", options, lean=True):
