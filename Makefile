@@ -17,7 +17,7 @@ demo: .venv/ready  ## the main job against an embedded stand-in for the backend
 run: .venv/ready  ## the proxy for real
 	$(BIN)/mitmdump -s addon/main.py
 
-test: .venv/ready  ## all tests
+test: .venv/ready  ## every test but those with real clients
 	$(BIN)/pytest -n 4 --dist loadgroup -q
 
 test-clients: .venv/ready  ## the contract with real clients, each installed as its registry has it

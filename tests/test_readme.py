@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+from accounts.cli import app
 from accounts.settings_table import markdown
+from addon.commands import Commands
+from addon.policy_commands import PolicyCommands
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -12,5 +15,16 @@ def test_the_settings_table_is_the_models() -> None:
     assert markdown().strip() in README
 
 
-def test_nothing_is_left_to_be_filled_in() -> None:
-    assert not re.search(r"@@\w+@@", README)
+def test_every_command_it_names_exists() -> None:
+    names = {each.name for each in (*app.registered_commands, *app.registered_groups)}
+    named = set(re.findall(r"(?<=[`/])openai-auth\s+([a-z-]*[a-z])", README))
+    assert len(named) > 15
+    assert named <= names
+
+
+def test_every_mitmproxy_command_it_names_exists() -> None:
+    functions = [value for addon in (Commands, PolicyCommands) for value in vars(addon).values()]
+    names = {function.command_name for function in functions if hasattr(function, "command_name")}
+    named = set(re.findall(r"(?<=`)codex\.[a-z.]*[a-z]", README))
+    assert len(named) > 15
+    assert named <= names
