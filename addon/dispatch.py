@@ -215,6 +215,7 @@ class Dispatcher:
             call.turn,
             self.identity_for(call),
             lite=call.shaped.lite,
+            kind=call.shaped.kind,
             turn_state=call.session.turn_states(call.turn).get(account.id),
         )
         headers["authorization"] = f"Bearer {access.token.reveal()}"

@@ -72,7 +72,7 @@ class Generation:
             replays.show(flow.request, url, dict(call.plain.fields), call.plain.content)
         else:
             identity = services.dispatcher.identity_for(call)
-            shown = request_headers(call.turn, identity, lite=call.shaped.lite)
+            shown = request_headers(call.turn, identity, lite=call.shaped.lite, kind=call.shaped.kind)
             replays.show(flow.request, services.settings.responses_url, shown, call.body)
 
     def _call(self, flow: http.HTTPFlow, reading: Reading, session: Session) -> Call:

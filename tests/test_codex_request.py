@@ -538,10 +538,17 @@ def test_the_headers() -> None:
     }
 
 
+def test_a_compaction_is_told_from_a_turn() -> None:
+    question = {"role": "user", "content": "hello"}
+    for items, kind in ([question], "turn"), ([question, {"type": "compaction_trigger"}], "compaction"):
+        assert shape(MINIMAL | {"input": items}, OPTIONS).kind == kind
+
+
 def test_headers_that_come_with_an_occasion() -> None:
-    more = request_headers(TURN, IDENTITY, lite=True, turn_state="opaque")
+    more = request_headers(TURN, IDENTITY, lite=True, kind="compaction", turn_state="opaque")
     assert more["x-openai-internal-codex-responses-lite"] == "true"
     assert more["x-codex-turn-state"] == "opaque"
+    assert '"request_kind":"compaction"' in more["x-codex-turn-metadata"]
     assert "x-codex-beta-features" not in request_headers(TURN, Identity("a", "a/1", "1"), lite=False)
 
 

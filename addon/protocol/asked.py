@@ -56,3 +56,9 @@ class Shaped:
     dropped: tuple[str, ...] = ()
     lite: bool = False
     client_metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What the official client calls it in its turn metadata: `compaction`, or an ordinary `turn`."""
+        last = self.body["input"][-1:]
+        return "compaction" if last and last[0].get("type") == "compaction_trigger" else "turn"

@@ -85,19 +85,19 @@ class Identity:
 
 
 def request_headers(
-    turn: Turn, identity: Identity, *, lite: bool, turn_state: str | None = None
+    turn: Turn, identity: Identity, *, lite: bool, kind: str = "turn", turn_state: str | None = None
 ) -> dict[str, str]:
     """The request headers, all but `authorization` and `chatgpt-account-id`, in the official client's order.
 
-    turn_state: the `x-codex-turn-state` of an earlier answer of the same turn and account. Compression is
-    declined: an event stream is repaired frame by frame, as it comes.
+    kind: see `Shaped.kind`. turn_state: the `x-codex-turn-state` of an earlier answer of the same turn and
+    account. Compression is declined: an event stream is repaired frame by frame, as it comes.
     """
     result = {
         "version": identity.version,
         "x-codex-beta-features": identity.beta_features,
         "x-codex-turn-state": turn_state or "",
         "x-codex-window-id": turn.window_id,
-        "x-codex-turn-metadata": turn_metadata(turn),
+        "x-codex-turn-metadata": turn_metadata(turn, kind),
         "x-openai-internal-codex-responses-lite": "true" if lite else "",
         "x-client-request-id": turn.thread_id,
         "session-id": turn.thread_id,
@@ -111,7 +111,7 @@ def request_headers(
     return {name: value for name, value in result.items() if value}
 
 
-def turn_metadata(turn: Turn) -> str:
+def turn_metadata(turn: Turn, kind: str) -> str:
     """The JSON text of `x-codex-turn-metadata`, its members in the one order the backend has always seen."""
     return orjson.dumps(
         {
@@ -121,7 +121,7 @@ def turn_metadata(turn: Turn) -> str:
             "turn_id": turn.turn_id,
             "sandbox": "seccomp",
             "turn_started_at_unix_ms": turn.started_ms,
-            "request_kind": "turn",
+            "request_kind": kind,
             "window_id": turn.window_id,
         }
     ).decode()
