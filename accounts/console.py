@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="openai-auth",
     help="Use ChatGPT subscriptions from any OpenAI client: accounts, quota, settings, and how to run a client.",
+    callback=lambda: None,  # what makes a lone command a subcommand too
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

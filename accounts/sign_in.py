@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from accounts.account_records import checked_label
 from accounts.models import Account, AccountsError, InvalidLabel, Login, Secret
-from accounts.oauth import Issuer
 from accounts.store import Store
+
+if TYPE_CHECKING:
+    from accounts.oauth import Issuer  # with an HTTP client, which most commands need not wait for
 
 API_KEY_NOTE = "An API key costs money when it is used: when no subscription can serve, or as main."
 

@@ -111,6 +111,6 @@ def mitmdump(arguments: list[str]) -> object:
 
 
 def command(arguments: list[str]) -> object:
-    from accounts.cli import app
+    from accounts.cli import program
 
-    return app(arguments)
+    return program(arguments[0])(arguments)

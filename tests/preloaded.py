@@ -7,3 +7,6 @@ import addon.options
 import addon.own_ca
 import addon.policy_commands
 import addon.services  # noqa: F401
+from accounts.cli import program
+
+program()

@@ -17,7 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from accounts.cli import app
+from accounts.cli import FILES, program
 from accounts.models import Mark, Quota, RefreshError, Window
 from accounts.paths import PREFIXES
 from accounts.quota_records import Observations
@@ -38,7 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cli(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(program(), arguments)
 
 
 def ok(*arguments: str) -> str:
@@ -395,12 +395,27 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("path", commands(typer.main.get_command(app)), ids=" ".join)
+    @pytest.mark.parametrize("path", commands(typer.main.get_command(program())), ids=" ".join)
     def test_every_command_explains_itself_with_an_example(self, path: tuple[str, ...]) -> None:
         for flag in ("--help", "-h"):
             output = ok(*path, flag)
             assert "Example:" in output
             assert f"openai-auth {path[0]}" in output.split("Example:")[1].replace("\n", " ")
+
+    def test_every_command_is_in_the_file_that_is_imported_for_it(self) -> None:
+        app: Any = program()
+        found = {each.name: each.callback for each in app.registered_commands}
+        found |= {
+            each.name: each.typer_instance.registered_callback.callback for each in app.registered_groups
+        }
+        assert {name: callback.__module__ for name, callback in found.items()} == {
+            name: f"accounts.{file}" for file, names in FILES.items() for name in names
+        }
+
+    def test_what_a_command_does_not_need_is_not_imported(self) -> None:
+        script = "import sys; from accounts.cli import program; program('env'); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert not {"sqlalchemy", "aiohttp"} & set(done.stdout.split())
 
     def test_no_arguments_shows_the_commands(self) -> None:
         assert "import" in cli().output

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from accounts import cli_login
-from accounts.cli import app
+from accounts.cli import program
 from accounts.login import browser_login
 from accounts.paths import PREFIXES
 from tests.codex_fake import FakeProcess
@@ -69,7 +69,7 @@ class Person:
 
 
 def cli(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, arguments, input=stdin)
+    return CliRunner().invoke(program(), arguments, input=stdin)
 
 
 def log_in(monkeypatch: pytest.MonkeyPatch, person: Person, *arguments: str) -> Result:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from accounts.cli import app
+from accounts.cli import program
 from accounts.client_keys import ClientKeys, NotServed, counted
 from accounts.key_records import KeyUse, NoSuchKey
 from accounts.models import InvalidLabel, StoreUnavailable
@@ -192,7 +192,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cli(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["keys", *arguments])
+    return CliRunner().invoke(program(), ["keys", *arguments])
 
 
 @pytest.mark.usefixtures("home")

@@ -18,7 +18,7 @@ from aiohttp import web
 from typer.testing import CliRunner, Result
 
 from accounts import doctor, doctor_online
-from accounts.cli import app
+from accounts.cli import program
 from accounts.doctor import Finding, State
 from accounts.paths import PREFIXES
 from accounts.settings import Settings
@@ -52,7 +52,7 @@ def fake(shared_fake: FakeProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def cli(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(program(), arguments)
 
 
 def know(fake: FakeProcess, name: str, label: str) -> None:
@@ -152,7 +152,7 @@ def test_a_disabled_account(fake: FakeProcess) -> None:
 
 
 def test_an_api_key_is_not_tried(fake: FakeProcess) -> None:
-    CliRunner().invoke(app, ["login", "--api-key", "--label", "paid"], input="sk-abc\n")
+    CliRunner().invoke(program(), ["login", "--api-key", "--label", "paid"], input="sk-abc\n")
     assert the(examined(), "account paid")[0] == "ok"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from accounts.cli import app
+from accounts.cli import program
 from accounts.paths import PREFIXES
 from certs import authority
 
@@ -39,7 +39,7 @@ def proxy() -> Iterator[str]:
 
 
 def env(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["env", *arguments])
+    return CliRunner().invoke(program(), ["env", *arguments])
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

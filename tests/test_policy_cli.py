@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from accounts import conversations
-from accounts.cli import app
+from accounts.cli import program
 from accounts.cli_quota import watch_quota
 from accounts.models import Mark, Quota, Window
 from accounts.online import connect
@@ -41,7 +41,7 @@ class Machine:
     home: Path
 
     async def run(self, *arguments: str, input: str | None = None) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=input)
+        return await asyncio.to_thread(CliRunner().invoke, program(), arguments, input=input)
 
     async def ok(self, *arguments: str, input: str | None = None) -> str:
         result = await self.run(*arguments, input=input)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from accounts.cli import app
+from accounts.cli import program
 from accounts.settings_table import markdown
 from addon.commands import Commands
 from addon.policy_commands import PolicyCommands
@@ -16,6 +16,7 @@ def test_the_settings_table_is_the_models() -> None:
 
 
 def test_every_command_it_names_exists() -> None:
+    app = program()
     names = {each.name for each in (*app.registered_commands, *app.registered_groups)}
     named = set(re.findall(r"(?<=[`/])openai-auth\s+([a-z-]*[a-z])", README))
     assert len(named) > 15
