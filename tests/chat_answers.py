@@ -129,3 +129,14 @@ def completion(events: list[Event], asked_for: Asked | None = None) -> Any:
     for frame in frames(events):
         assert output.feed(frame) == b""
     return orjson.loads(output.finish())
+
+
+HELLO = [
+    created(),
+    added(0, message()),
+    text_delta("Hel"),
+    text_delta("lo"),
+    done(0, message("Hello")),
+    completed(),
+]
+"""A text in two pieces."""

@@ -12,6 +12,7 @@ from addon.protocol.chat_stream import ChatStream
 from addon.protocol.errors import ProtocolError, network
 from addon.protocol.sse import Decoder, encode
 from tests.chat_answers import (
+    HELLO,
     added,
     arguments_delta,
     asked,
@@ -29,15 +30,6 @@ from tests.chat_answers import (
     summary_delta,
     text_delta,
 )
-
-HELLO = [
-    created(),
-    added(0, message()),
-    text_delta("Hel"),
-    text_delta("lo"),
-    done(0, message("Hello")),
-    completed(),
-]
 
 
 def test_the_form_of_a_chunk() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,7 @@ DAY = 86_400.0
 ROOMY = Limits(count=100, bytes=10**8, age=DAY)
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    async with await Store.open(tmp_path / "state", keyring=False, clock=clock) as opened:
-        yield opened
+pytest_plugins = ("tests.store_fixtures",)
 
 
 def record(id: str, parent: str | None = None, *, client: str = ALICE, text: str = "hello") -> StoredResponse:

@@ -10,6 +10,7 @@ from addon.protocol.chat_stream import ChatStream
 from addon.protocol.errors import network
 from addon.protocol.stop_text import StopCutter
 from tests.chat_answers import (
+    HELLO,
     added,
     arguments_delta,
     asked,
@@ -24,15 +25,6 @@ from tests.chat_answers import (
     stream,
     text_delta,
 )
-
-HELLO = [
-    created(),
-    added(0, message()),
-    text_delta("Hel"),
-    text_delta("lo"),
-    done(0, message("Hello")),
-    completed(),
-]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -23,16 +21,7 @@ from accounts.quota_records import Observations
 from accounts.store import Store
 from tests.store_bench import NOW, Clock, Grant, login, pin, quota
 
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    async with await Store.open(tmp_path / "state", keyring=False, clock=clock) as opened:
-        yield opened
+pytest_plugins = ("tests.store_fixtures",)
 
 
 async def names(store: Store) -> list[str]:

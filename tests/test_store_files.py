@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +19,9 @@ from accounts.models import (
     StoreUnavailable,
 )
 from accounts.store import Store
-from tests.store_bench import Clock, login
+from tests.store_bench import login
 
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    async with await Store.open(tmp_path / "state", keyring=False, clock=clock) as opened:
-        yield opened
+pytest_plugins = ("tests.store_fixtures",)
 
 
 @pytest.fixture

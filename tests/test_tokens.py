@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -16,20 +14,11 @@ from accounts.models import (
     RefreshFailed,
     Secret,
 )
-from accounts.store import Store
 from accounts.tokens import JUST_RENEWED, LEASE
-from tests.rotating_issuer import LIFE, RotatingIssuer, jwt
+from tests.rotating_issuer import LIFE, jwt
 from tests.tokens_bench import MINUTE, Bench, stored
 
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with RotatingIssuer() as issuer, await Store.open(tmp_path, keyring=False) as store:
-        bench = Bench(store, issuer, None, None)  # type: ignore[arg-type]
-        store.clock = bench.clock
-        bench.tokens = bench.another_process()
-        bench.account = await bench.left(LIFE)
-        yield bench
+pytest_plugins = ("tests.tokens_fixtures",)
 
 
 # When

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,18 +18,10 @@ from accounts.models import (
 from accounts.oauth import OAuthError
 from accounts.store import Store
 from accounts.tokens import JUST_RENEWED, Tokens
-from tests.rotating_issuer import LIFE, RotatingIssuer
+from tests.rotating_issuer import LIFE
 from tests.tokens_bench import MINUTE, Bench, stored
 
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with RotatingIssuer() as issuer, await Store.open(tmp_path, keyring=False) as store:
-        bench = Bench(store, issuer, None, None)  # type: ignore[arg-type]
-        store.clock = bench.clock
-        bench.tokens = bench.another_process()
-        bench.account = await bench.left(LIFE)
-        yield bench
+pytest_plugins = ("tests.tokens_fixtures",)
 
 
 # What the issuer says
