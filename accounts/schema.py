@@ -24,14 +24,17 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    delete,
+    func,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.dialects.sqlite import insert
 
 from accounts.models import StoreDamaged, StoreTooNew
 
-VERSION = 4
+VERSION = 5
 
 metadata = MetaData()
 
@@ -217,7 +220,22 @@ client_keys = Table(
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: Mapping[int, Migration] = {}
+
+def _limits_and_identities(connection: Connection) -> None:
+    """Marks per limit, pins with a model, ciphertexts by the identity of their maker.
+
+    Marks and pins are made anew by the next answers.
+    """
+    for table in (marks, pins):
+        table.drop(connection)
+        table.create(connection)
+    identity = func.coalesce(accounts.c.account_id, accounts.c.id)
+    connection.execute(delete(ciphertexts).where(ciphertexts.c.account.not_in(select(accounts.c.id))))
+    maker = select(identity).where(accounts.c.id == ciphertexts.c.account).scalar_subquery()
+    connection.execute(update(ciphertexts).values(account=maker))
+
+
+MIGRATIONS: Mapping[int, Migration] = {4: _limits_and_identities}
 """Version n → what brings a database of version n to n + 1."""
 
 

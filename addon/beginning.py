@@ -55,11 +55,19 @@ async def _outcome(
     account: Account, reply: Reply, aside: Callable[[Account, sse.Frame], None], hold: float | None
 ) -> Opened | Failure:
     deadline = asyncio.get_running_loop().time() + hold if hold else None
-    refused = not 200 <= reply.status < 300
-    data = b"" if refused else await _first_bytes(reply)
-    if refused or _is_no_stream(reply.headers, data):
+    decoder, held, data = sse.Decoder(), list[sse.Frame](), b""
+    refused = not 200 <= reply.status < 300 or _content_type(reply.headers) in _NO_STREAM
+    if not refused:
+        try:
+            async with asyncio.timeout_at(deadline):
+                data = await _first_bytes(reply)
+        except TimeoutError:
+            return Opened(account, reply, decoder, held)
+        refused = data.lstrip().startswith(
+            (b"{", b"[", b"<")
+        )  # the backend's own streams have no content type
+    if refused:
         return errors.from_http(reply.status, reply.headers, data + await reply.body(), now=time.time())
-    decoder, held = sse.Decoder(), list[sse.Frame]()
     while True:
         frames = decoder.feed(data) if data else decoder.close()
         for position, frame in enumerate(frames):
@@ -91,7 +99,5 @@ async def _first_bytes(reply: Reply) -> bytes:
     return first
 
 
-def _is_no_stream(headers: Mapping[str, str], first: bytes) -> bool:
-    """JSON or a page where events should be. The backend's own streams have no content type."""
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind in _NO_STREAM or first.lstrip().startswith((b"{", b"[", b"<"))
+def _content_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

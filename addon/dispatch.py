@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 ACCOUNT_CAUSES = frozenset({Cause.LIMIT, Cause.LOGIN, Cause.ACCOUNT, Cause.MODEL})
 """Refusals that another account may not share, whatever their status."""
 
+RENEWALS = 2
+"""Tokens that are asked for at most because the one before was refused: the second time tells a dead login."""
+
 REVOKED = frozenset({"token_invalidated", "token_revoked"})
 """What the backend says of a token whose login it has ended."""
 
@@ -125,7 +128,7 @@ class Dispatcher:
             return await self._attempt_plain(call, account, access)
         repairs = Repairs(call.body, call.model, self.learned)
         repairs.drop(await self.provenance.foreign(call.ciphertexts, account))
-        renewed = raised = False
+        renewals, raised = 0, False
         while True:
             headers = self._headers(call, account, access)
             try:
@@ -145,9 +148,9 @@ class Dispatcher:
                 self.catalogue.announced(account, reply.headers.get("x-models-etag"))
                 outcome.stripped = tuple(repairs.stripped)
                 return outcome
-            if outcome.cause is Cause.LOGIN:
-                revoked = renewed and outcome.code in REVOKED
-                renewed = True
+            if outcome.cause is Cause.LOGIN and renewals < RENEWALS:
+                revoked = renewals > 0 and outcome.code in REVOKED
+                renewals += 1
                 try:
                     access = await self.pool.renew(account, access, revoked=revoked)
                 except AccountsError as error:

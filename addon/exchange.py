@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 ACCOUNT_HEADER = "x-openai-auth-account"
 ATTEMPTS_HEADER = "x-openai-auth-attempts"
 DROPPED_HEADER = "x-openai-auth-dropped"
-COMMENT = b": keep-alive\n\n"
-"""A line of a stream that every client skips (openai-compat 1.9)."""
+COMMENT = b": keep-alive\n"
+"""A line of a stream that every client skips (openai-compat 1.9). No empty line follows: older openai-go would take
+that for the end of an event, and fail at its emptiness."""
 
 
 class Exchange(Answer):

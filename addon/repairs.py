@@ -9,7 +9,7 @@ a tier with the same value, an item type; never a position.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from addon.protocol import resend
 from addon.protocol.errors import Cause, Failure
@@ -55,9 +55,7 @@ class Repairs:
         self._learned = learned
         self._tried: set[Cause | str] = set()
         self._refusals = 0
-        for name, value in learned.refused(model):
-            if value in (None, self._value(name)):
-                self._strip(name)
+        self._strip(name for name, value in learned.refused(model) if value in (None, self._value(name)))
         if learned.id_types:
             self.body = resend.with_item_ids(self.body, learned.id_types)
 
@@ -97,7 +95,7 @@ class Repairs:
 
     def _refuse(self, name: str) -> bool:
         value = self._value(name)
-        stripped = self._strip(name)
+        stripped = self._strip([name])
         if stripped and "[" not in name:
             self._learned.refuses(self._model, name, value)
         return stripped
@@ -106,11 +104,13 @@ class Repairs:
         """The value on which it depends whether a member is refused; None if it does not."""
         return str(resend.value_of(self.body, name)) if name == _TIER else None
 
-    def _strip(self, name: str) -> bool:
-        if not self._use(resend.without(self.body, [name])):
+    def _strip(self, names: Iterable[str]) -> bool:
+        """Take members out; whether any was there."""
+        if not (wanted := list(names)):
             return False
-        self.stripped.append(name)
-        return True
+        self.body, gone = resend.without(self.body, wanted)
+        self.stripped += gone
+        return bool(gone)
 
     def _name_items(self, kind: str | None) -> bool:
         """Give all items of a type their ids."""

@@ -49,7 +49,7 @@ class EndlessTokens:
     async def access(self, account: Account, *, ahead: float = 0.0) -> Access:
         return Access(Secret(account.id), account.account_id)
 
-    async def renew(self, account: Account, rejected: Access) -> Access:
+    async def renew(self, account: Account, rejected: Access, *, revoked: bool = False) -> Access:
         return await self.access(account)
 
     async def save_unsaved(self) -> None:

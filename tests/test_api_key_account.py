@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -127,6 +128,25 @@ async def paid_world(
 def limit_all(here: World) -> None:
     here.main.limit()
     here.work.limit()
+
+
+async def test_a_chat_tool_loop_that_falls_back_to_a_key_is_sent_as_the_client_has_it(tmp_path: Path) -> None:
+    tool: Any = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    messages: list[Any] = [{"role": "user", "content": "look it up"}]
+    async with paid_world(tmp_path) as (here, real), here.client() as client:
+
+        async def ask() -> Any:
+            return await client.chat.completions.with_raw_response.create(
+                model=MODEL, messages=messages, tools=[tool], tool_choice="required"
+            )
+
+        asked = (await ask()).parse().choices[0].message
+        limit_all(here)
+        messages += [asked.model_dump(exclude_none=True)]
+        messages += [{"role": "tool", "tool_call_id": asked.tool_calls[0].id, "content": "found"}]
+        answer = await ask()
+        assert answer.headers["x-openai-auth-account"] == "paid"
+        assert real.requests[-1].json["messages"] == messages
 
 
 async def test_the_last_resort_gets_the_request_as_the_client_sent_it(tmp_path: Path) -> None:

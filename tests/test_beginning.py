@@ -104,6 +104,18 @@ async def test_a_silent_answer_is_let_go_after_the_hold_timeout() -> None:
     assert [frame.json() for frame in opened.frames] == [PROGRESS]
 
 
+@pytest.mark.parametrize("first", [b"", b"\n\n"])
+async def test_an_answer_that_says_nothing_at_all_is_let_go_too(first: bytes) -> None:
+    opened = await outcome(Reply(first, ends=False), hold=1e-6)
+    assert isinstance(opened, Opened)
+    assert opened.frames == []
+
+
+async def test_json_that_does_not_come_is_waited_for() -> None:
+    said = await failure(Reply(orjson.dumps({"error": LIMIT}), content_type="application/json"), hold=1e-6)
+    assert said.cause is Cause.LIMIT
+
+
 async def test_a_proof_or_a_refusal_that_is_there_already_counts_also_after_the_hold_timeout() -> None:
     assert (await failure(Reply(events(PROGRESS, FAILED), size=10), hold=1e-6)).cause is Cause.LIMIT
 

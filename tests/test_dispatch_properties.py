@@ -47,6 +47,7 @@ ANSWERS = {
     "full secondary": (200, [FULL % b"secondary"]),
     "workspace": (403, [b'{"detail":{"code":"invalid_workspace_selected"}}']),
 }
+REJECTED = (401, [b'{"detail":"Unauthorized"}'])
 CANNOT_READ = (400, [b'{"error":{"code":"invalid_encrypted_content","message":"could not be verified"}}'])
 
 
@@ -80,7 +81,7 @@ class NotingUpstream:
         name = headers["authorization"].removeprefix("Bearer ")
         self.asked.append(name)
         self.bodies.append(body)
-        return StillReply(*ANSWERS.get(self.plan[name], CANNOT_READ))
+        return StillReply(*{**ANSWERS, "rejected": REJECTED}.get(self.plan[name], CANNOT_READ))
 
 
 class NoCatalogue:
@@ -246,3 +247,11 @@ async def test_a_limit_is_told_though_the_last_account_refused_for_good() -> Non
     refused = await dispatch(state, NotingUpstream({"a": "limit", "b": "workspace"}), pool)
     assert isinstance(refused, Unserved)
     assert (refused.failure.status, refused.failure.resets_at) == (429, pool.marks["a", "codex"].until)
+
+
+async def test_a_login_that_is_refused_with_every_new_token_is_renewed_twice_and_left() -> None:
+    state = State(Policy(), [account("a", 0), account("b", 1)], {}, {}, {}, Request(session="s"))
+    upstream = NotingUpstream({"a": "rejected", "b": "serves"})
+    opened = await dispatch(state, upstream)
+    assert isinstance(opened, Opened)
+    assert upstream.asked == ["a", "a", "a", "b"]

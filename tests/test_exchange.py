@@ -109,7 +109,8 @@ async def test_a_stream_may_be_given_a_comment_while_it_is_silent_and_an_object_
     await run(stream)
     await run(whole)
     assert stream.sign_of_life.startswith(b":")
-    assert stream.sign_of_life.endswith(b"\n\n")
+    assert stream.sign_of_life.endswith(b"\n")
+    assert b"\n\n" not in stream.sign_of_life
     assert whole.sign_of_life == b""
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
+import pytest
 
-from addon.protocol import errors
+from addon.protocol import errors, resend
 from addon.protocol.errors import Failure
 from addon.repairs import REMEMBERED_NAMES, Learned, Repairs
 from tests.codex_fake import replies
@@ -49,6 +50,24 @@ def test_a_member_that_was_refused_is_not_sent_to_that_model_again() -> None:
     again = request(learned, reasoning={"effort": "low", "context": "all"})
     assert body(again)["reasoning"] == {"effort": "low"}
     assert again.stripped == ["reasoning.context"]
+
+
+def test_many_members_that_were_refused_are_taken_out_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = Learned()
+    for name in ("a", "b", "c"):
+        learned.refuses("m", name, None)
+    steps: list[bytes] = []
+    without = resend.without
+
+    def counted(body: bytes, names: Iterable[str]) -> tuple[bytes, list[str]]:
+        steps.append(body)
+        return without(body, names)
+
+    monkeypatch.setattr(resend, "without", counted)
+    again = request(learned, a=1, c=3, d=4)
+    assert body(again).keys() == {"model", "input", "d"}
+    assert again.stripped == ["a", "c"]
+    assert len(steps) == 1
 
 
 def test_another_model_keeps_the_member() -> None:

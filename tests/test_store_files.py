@@ -19,7 +19,7 @@ from accounts.models import (
     StoreUnavailable,
 )
 from accounts.store import Store
-from tests.store_bench import login
+from tests.store_bench import NOW, login
 
 pytest_plugins = ("tests.store_fixtures",)
 
@@ -220,6 +220,27 @@ async def test_an_older_schema_walks_forward_and_keeps_its_accounts(
         assert await store.read(lambda connection: connection.scalars(notes).all()) == ["migrated"]
         version = text("SELECT value FROM meta WHERE key='schema_version'")
         assert await store.read(lambda connection: connection.scalar(version)) == str(second + 1)
+
+
+async def test_version_4_keeps_accounts_and_who_made_what(tmp_path: Path) -> None:
+    file = await made(tmp_path)
+    with sqlite3.connect(file) as raw:
+        account, chatgpt = raw.execute("SELECT id, account_id FROM accounts WHERE position=3").fetchone()
+        for statement in (
+            "UPDATE meta SET value='4' WHERE key='schema_version'",
+            "DROP TABLE poll_holds",
+            "DROP TABLE marks",
+            "CREATE TABLE marks (account TEXT PRIMARY KEY, until FLOAT NOT NULL, reason TEXT NOT NULL)",
+            "ALTER TABLE pins DROP COLUMN model",
+            f"INSERT INTO marks VALUES ('{account}', 1e12, 'limit')",
+            f"INSERT INTO ciphertexts VALUES ('aa', '{account}', {NOW}), ('bb', 'removed', {NOW})",
+        ):
+            raw.execute(statement)
+    raw.close()
+    async with await Store.open(tmp_path, keyring=False) as store:
+        assert len(await store.accounts()) == 20
+        assert await store.owners(["aa", "bb"]) == {"aa": chatgpt}
+        assert (await store.marks(), await store.pins(), await store.poll_holds()) == ({}, {}, {})
 
 
 async def test_a_migration_that_fails_changes_nothing(

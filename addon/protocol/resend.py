@@ -36,18 +36,22 @@ ID_PREFIXES: Final = {
 """How the id of an item begins, by its type."""
 
 
-def without(body: bytes, names: Iterable[str]) -> bytes:
+def without(body: bytes, names: Iterable[str]) -> tuple[bytes, list[str]]:
     """The body less the members the backend did not know (`user`, `reasoning.context`, `input[3].phase`).
 
-    A position in a name stands for all elements of that one's type: the others would be refused next. The same object
-    if the body has none of them, or a request cannot do without.
+    Also the names of those that were there. A position in a name stands for all elements of that one's type: the
+    others would be refused next. What a request cannot do without stays.
     """
-    whole = parsed = orjson.loads(body)
+    parsed = orjson.loads(body)
+    gone: list[str] = []
     for name in names:
         steps = _STEP.findall(name)
         if steps and not (len(steps) == 1 and steps[0] in _INDISPENSABLE):
-            parsed = _cut(parsed, steps, parsed)
-    return body if parsed is whole else dump(parsed)
+            less = _cut(parsed, steps, parsed)
+            if less is not parsed:
+                parsed = less
+                gone.append(name)
+    return (dump(parsed) if gone else body), gone
 
 
 def _cut(value: Any, steps: list[str], named: Any) -> Any:
@@ -118,10 +122,13 @@ def without_ciphertexts(body: bytes, foreign: Collection[str] | None) -> bytes:
     """The body less the ciphertexts whose SHA-256 is in `foreign` (None: all of them).
 
     Another account made them and this one cannot read them. An item or part that holds nothing else goes too. A
-    compaction stays: without it the model would answer without its history, and nobody would know.
+    compaction stays: without it the model would answer without its history, and nobody would know. A body of another
+    API holds none.
     """
     parsed = orjson.loads(body)
-    items = parsed["input"]
+    items = parsed.get("input")
+    if not isinstance(items, list):
+        return body
     less = [_without_ciphertext(item, foreign) for item in items]
     if all(new is old for new, old in zip(less, items, strict=True)):
         return body
