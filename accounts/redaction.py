@@ -39,7 +39,8 @@ _NAME = (
     r"|[\w-]{0,60}?api[-_]?key[\w-]{0,20}|[\w-]{0,60}?(?:secret|password|passwd)|[\w-]{1,60}?token)"
 )
 _START = r"(?<![\w-])"
-_QUOTE = r"""b?(?P<quote>\\*["'])"""
+_QUOTE = r"""["']"""
+_UNQUOTE = r"""\\*+["']"""
 _VALUE = (
     r"""(?:b?"(?:[^"\\]|\\.)*+"?|b?'(?:[^'\\]|\\.)*+'?"""  # quoted; a cut text may lack the end
     r"""|\\+"[^"]*+"?|\\+'[^']*+'?"""  # quoted inside of a quoted text
@@ -53,8 +54,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), replacement)
     for pattern, replacement in (
         # {"cookie": "a=b"}, [(b'cookie', b'a=b')], {\"access_token\": \"abc\"}
-        (rf"({_QUOTE}{_HEADER}(?P=quote)\s*[:=,]\s*){_VALUE}", rf"\1{GONE}"),
-        (rf"({_QUOTE}(?:{_WORD}|{_NAME})(?P=quote)\s*[:=]\s*){_VALUE}", rf"\1{GONE}"),
+        (rf"({_QUOTE}{_HEADER}{_UNQUOTE}\s*[:=,]\s*){_VALUE}", rf"\1{GONE}"),
+        (rf"({_QUOTE}(?:{_WORD}|{_NAME}){_UNQUOTE}\s*[:=]\s*){_VALUE}", rf"\1{GONE}"),
         # Cookie: a=b; c=d
         (rf"{_START}((?i:(?:set-)?cookies?)\s*[:=]\s*)[^\n\"'{{}}\[\]]++", rf"\1{GONE}"),
         # Authorization: Basic abc
