@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
@@ -57,6 +58,24 @@ def _url(value: str) -> str:
     if not usable:
         raise _allowed("an address such as https://example.com/path")
     return value.strip().rstrip("/")
+
+
+def _private(url: str) -> str:
+    """An address at which nobody on the way can read along."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not on_this_machine(parts.hostname or ""):
+        raise _allowed("https://…, because logins or keys are sent there (http:// on this machine only)")
+    return url
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether what is sent to this host of an address stays on this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _parsed(read: Callable[[str], object]) -> BeforeValidator:
@@ -176,6 +195,8 @@ Line = Annotated[str, Field(strict=True, pattern=r"^[\x20-\x7e]+$")]
 """Text that goes into a header: printable ASCII, not empty."""
 OptionalLine = Annotated[str, Field(strict=True, pattern=r"^[\x20-\x7e]*$")]
 Url = Annotated[str, Field(strict=True), AfterValidator(_url)]
+PrivateUrl = Annotated[Url, AfterValidator(_private)]
+"""Where logins or keys are sent."""
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 OptionalPath = Annotated[UserPath | None, BeforeValidator(_nothing)]
 Positive = Annotated[Number, Field(gt=0)]

@@ -37,6 +37,7 @@ from accounts.setting_types import (
     OptionalPath,
     Positive,
     PositiveOrZero,
+    PrivateUrl,
     Statuses,
     Switch,
     Text,
@@ -174,14 +175,14 @@ class Settings(BaseSettings):
     dump_dir: Annotated[
         OptionalPath, Name(default="openai-auth-dumps in the temporary folder"), NotBuiltYet()
     ] = Field(default=None, description="folder for dumps")
-    backend_url: Url = Field(
+    backend_url: PrivateUrl = Field(
         default="https://chatgpt.com/backend-api",
         description="base of /codex/responses, /codex/models, /wham/usage",
     )
-    codex_endpoint: Annotated[Url | None, Name(default="<backendUrl>/codex/responses")] = Field(
+    codex_endpoint: Annotated[PrivateUrl | None, Name(default="<backendUrl>/codex/responses")] = Field(
         default=None, alias="codexApiEndpoint", description="only the responses endpoint (a compatible relay)"
     )
-    issuer_url: Url = Field(default="https://auth.openai.com", description="OAuth issuer")
+    issuer_url: PrivateUrl = Field(default="https://auth.openai.com", description="OAuth issuer")
     upstream_proxy: Annotated[Url | None, Name(default="none"), AtStart()] = Field(
         default=None, repr=False, description="proxy for our own upstream connections"
     )
@@ -235,7 +236,7 @@ class Settings(BaseSettings):
         description="paths that no subscription serves: pass them to api.openai.com if the key looks real and "
         "refuse them otherwise, always pass, or always refuse",
     )
-    openai_url: Url = Field(
+    openai_url: PrivateUrl = Field(
         default="https://api.openai.com/v1",
         description="base of the real API, for accounts that are API keys",
     )

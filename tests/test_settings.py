@@ -296,6 +296,10 @@ class TestValues:
         found = loaded(environ={"OPENAI_AUTH_BACKEND_URL": "http://127.0.0.1:9/backend-api/"})
         assert found.responses_url == "http://127.0.0.1:9/backend-api/codex/responses"
 
+    @pytest.mark.parametrize("host", ["localhost", "api.localhost", "127.0.0.2:9", "[::1]:9"])
+    def test_what_stays_on_this_machine_needs_no_encryption(self, host: str) -> None:
+        assert loaded(document={"openaiUrl": f"http://{host}"}).openai_url == f"http://{host}"
+
     def test_the_endpoint_replaces_only_the_responses_address(self) -> None:
         found = loaded(environ={"CORTEXKIT_OPENAI_AUTH_CODEX_ENDPOINT": "https://relay.example/r"})
         assert found.responses_url == "https://relay.example/r"
@@ -372,6 +376,14 @@ class TestWrongFiles:
                 {"upstreamProxy": "me:sec@r/et@host:3128"},
                 'f.json: upstreamProxy: found "***@host:3128"; '
                 "allowed: an address such as https://example.com/path",
+            ),
+            *(
+                (
+                    {key: "http://relay.example/v1"},
+                    f'f.json: {key}: found "http://relay.example/v1"; allowed: https://…, '
+                    "because logins or keys are sent there (http:// on this machine only)",
+                )
+                for key in ("backendUrl", "codexApiEndpoint", "issuerUrl", "openaiUrl")
             ),
             ({"fallbackOn": [200]}, "f.json: fallbackOn.0: found 200; allowed: greater than or equal to 400"),
             (
