@@ -5,16 +5,17 @@ An SDK gets OpenAI's shape. A Codex program gets the backend's own, entries comp
 built-in list is shown, and a header says so. A client whose key looks real, and whose other requests go to the real
 API, finds the models of that API behind ours.
 
-The rule: what the real API says, or fails to say, takes nothing from our own list.
+The rules: what the real API says, or fails to say, takes nothing from our own list; nobody else gets the client's key.
 """
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 from mitmproxy import http
 
+from accounts.setting_types import on_this_machine
 from addon.exchange import new_request_id
 from addon.protocol import codex_cli, models, routes, unserved
 from addon.protocol.errors import Refused
@@ -22,6 +23,7 @@ from addon.protocol.real_key import bearer
 from addon.protocol.routes import Route
 from addon.services import Services
 from addon.upstream.http_sse import UpstreamError
+from certs.authority import HOST
 
 BUILT_IN_HEADER = "x-openai-auth-models"
 TIMEOUT = 5.0
@@ -67,6 +69,9 @@ class ModelsEndpoint:
         """Status and JSON object of the real API's answer; None if it is not to be asked, or gives none."""
         settings = self._services.settings
         token = bearer(request.headers["authorization"])
+        host = urlsplit(settings.openai_url).hostname or ""
+        if not (host == HOST or on_this_machine(host)):
+            return None
         if not unserved.passes(token, direct=True, policy=settings.unsupported):
             return None
         headers = {name: request.headers[name] for name in _SENT if name in request.headers}

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from mitmproxy.test import tflow, tutils
@@ -37,7 +38,7 @@ class Endpoint:
     async def get(self, path: str, *, key: str = REAL, **settings: Any) -> tuple[int, Any]:
         """Status and body of the answer."""
         services: Any = SimpleNamespace(
-            settings=Settings(openaiUrl=self.real.url, **settings),
+            settings=Settings(**{"openaiUrl": self.real.url} | settings),
             catalogue=Catalogue(),
             dispatcher=self._dispatcher,
         )
@@ -106,6 +107,17 @@ async def test_nobody_else_is_asked_about(endpoint: Endpoint, key: str, unsuppor
     with pytest.raises(Refused):
         await endpoint.get("/v1/models/gpt-4o", key=key, unsupported=unsupported)
     assert not endpoint.real.requests
+
+
+async def test_a_gateway_never_gets_the_clients_own_key(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = AsyncMock(side_effect=TimeoutError)
+    monkeypatch.setattr(Upstream, "send", send)
+    await endpoint.get("/v1/models", openaiUrl="https://api.openai.com.gateway.example/v1")
+    send.assert_not_called()
+    await endpoint.get("/v1/models", openaiUrl="https://api.openai.com/v1")
+    send.assert_called_once()
 
 
 async def test_a_codex_program_gets_the_backends_list_alone(endpoint: Endpoint) -> None:
