@@ -38,10 +38,16 @@ MODEL = "gpt-5.5"
 # The pure parts
 
 
-def test_a_plain_request_leaves_the_clients_own_key_behind() -> None:
+def test_a_plain_request_leaves_the_clients_own_secrets_behind() -> None:
     fields = [
         ("Authorization", "Bearer mine"),
         ("Cookie", "a=b"),
+        ("X-API-Key", "mine"),
+        ("api-key", "mine"),
+        ("ChatGPT-Account-ID", "mine"),
+        ("X-Auth-Token", "mine"),
+        ("Connection", "keep-alive, X-Hop"),
+        ("X-Hop", "1"),
         ("OpenAI-Organization", "org-mine"),
         ("OpenAI-Project", "proj-mine"),
         ("Host", "127.0.0.1"),

@@ -3,7 +3,7 @@
 What goes is the body and what describes it. What the client's own key stood for (organization, project, cookies) stays
 here, because another key pays.
 
-The rule: the client's own key never leaves with it.
+The rule: no secret of the client's leaves with it, under whatever name.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from accounts.redaction import is_secret_name
 from addon.protocol import compression
 from addon.protocol.routes import segments
 
 _STAY: Final = frozenset(
     {
-        "authorization",
         "connection",
         "content-encoding",
         "content-length",
-        "cookie",
         "host",
         "keep-alive",
         "openai-organization",
         "openai-project",
-        "proxy-authorization",
         "proxy-connection",
         "te",
         "trailer",
@@ -54,9 +52,15 @@ class Plain:
         content = compression.decode(content, encoding, limit) if encoding != "identity" else content
         below = "/" + "/".join(segments(path))
         query = path.partition("?")[1:]
-        kept = tuple((name, value) for name, value in fields if name.lower() not in _STAY)
+        stay = _STAY.union(*(_listed(value) for name, value in fields if name.lower() == "connection"))
+        kept = tuple(each for each in fields if each[0].lower() not in stay and not is_secret_name(each[0]))
         return cls(below + "".join(query), kept, content)
 
     def headers(self, key: str) -> dict[str, str]:
         """The header fields for a request that this API key pays for."""
         return {**dict(self.fields), "authorization": f"Bearer {key}", "accept-encoding": "identity"}
+
+
+def _listed(connection: str) -> set[str]:
+    """The header fields that a `Connection` field names: they are for the next hop alone."""
+    return {name.strip().lower() for name in connection.split(",")}
