@@ -146,8 +146,11 @@ class Options:
             logger.warning("%s", problem)
 
 
-def loopback(address: str) -> bool:
-    """Whether a peer's address is of this machine."""
-    found = ipaddress.ip_address(address.partition("%")[0])
+def loopback(host: str) -> bool:
+    """Whether an address, or a name, always means the machine that uses it."""
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return (mapped or found).is_loopback

@@ -22,23 +22,28 @@ PASSED = "openai_auth_passed"
 def take(flow: http.HTTPFlow, policy: unserved.Policy, *, direct: bool) -> None:
     """Decide about a flow whose request has just begun. `direct`: it was sent to our own port."""
     request = flow.request
-    answer = unserved.answer(
+    words = unserved.answer(
         request.method, request.path, request.headers.get("authorization"), direct=direct, policy=policy
     )
-    if answer is not None:
-        flow.metadata[CLAIMED] = ANSWERED  # an upload that nobody reads is neither kept nor streamed
-        request.stream = False
-        flow.response = http.Response.make(answer.status, answer.body, dict(answer.headers))
-        if answer.status == 204:
-            del flow.response.headers["content-length"]
+    if words is not None:
+        response = http.Response.make(words.status, words.body, dict(words.headers))
+        if words.status == 204:
+            del response.headers["content-length"]
+        answer(flow, response)
         return
     flow.metadata[PASSED] = True
     request.stream = True
     if direct:
         request.path = unserved.target(request.path)
         request.host_header = HOST
-    if request.scheme != "https":
-        request.scheme, request.host, request.port = "https", HOST, 443
+    request.scheme, request.host, request.port = "https", HOST, 443
+
+
+def answer(flow: http.HTTPFlow, response: http.Response) -> None:
+    """Answer a flow here. An upload that nobody reads is neither kept nor streamed."""
+    flow.metadata.setdefault(CLAIMED, ANSWERED)
+    flow.request.stream = False
+    flow.response = response
 
 
 def answered(flow: http.HTTPFlow) -> None:

@@ -204,7 +204,9 @@ class VirtualStream(HttpStream):
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         if CLAIMED not in self.flow.metadata:
             return (yield from super().check_body_size(request))
-        if request and len(self.request_body_buf) > BODY_LIMIT:
+        if request and self.flow.response:  # answered from its head: nobody reads the rest
+            self.request_body_buf.clear()
+        elif request and len(self.request_body_buf) > BODY_LIMIT:
             self.flow.metadata["openai_auth_too_large"] = True
             self.request_body_buf.clear()
         return False
