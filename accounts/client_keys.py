@@ -57,6 +57,11 @@ class ClientKeys:
         except AccountsError as error:
             logger.error("%s", error)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether only clients with a key of the list are served."""
+        return any(key.revoked_at is None for key in self._keys)
+
     def admit(self, token: str) -> str | None:
         """The id of the key that `token` is; None if there are no keys and everybody is served.
 
@@ -66,7 +71,7 @@ class ClientKeys:
         found = [key for key in self._keys if hmac.compare_digest(key.hash, offered)]
         if found and found[0].revoked_at is None:
             return found[0].id
-        if found or any(key.revoked_at is None for key in self._keys):
+        if found or self.wanted:
             raise NotServed(
                 "Incorrect API key provided: this proxy serves its own client keys only. "
                 "`openai-auth keys add LABEL` makes one."

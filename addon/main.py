@@ -4,6 +4,7 @@ from addon.commands import Commands
 from addon.intercept import Intercept
 from addon.logs import Logs
 from addon.options import Options
+from addon.other_machines import OtherMachines
 from addon.own_ca import OwnCa
 from addon.policy_commands import PolicyCommands
 from addon.services import Services
@@ -19,6 +20,7 @@ addons = [
     OwnCa(),
     services,
     servers,
+    OtherMachines(),
     Intercept(services, servers),
     PolicyCommands(services, options),
     Commands(services, options),

@@ -61,6 +61,11 @@ class Options:
         loaded = self._file.loaded if self._file else Loaded(Settings())
         return loaded.value_and_origin(path)
 
+    @property
+    def open_to_others(self) -> bool:
+        """Whether other machines can reach the port."""
+        return not loopback(ctx.options.listen_host)
+
     def reload(self) -> None:
         """Take over at once what was just written to the file, or has changed in it."""
         if self._file is None:

@@ -129,6 +129,11 @@ class Services:
             self.keys = ClientKeys(store)
             opened.push_async_callback(self.keys.close)
             await self.keys.start()
+            if self._options.open_to_others and not self.keys.wanted:
+                logger.warning(
+                    "Other machines can reach this port, and whoever does is served by your accounts: "
+                    "`openai-auth keys add LABEL` makes a client key, without which nobody is."
+                )
             self.catalogue = Catalogue(
                 upstream.session,
                 self.pool,
