@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from addon.protocol import errors
+from addon.protocol import dialects, errors
 from addon.protocol.errors import Cause
 from tests.error_answers import CLOUDFLARE, NOW, error, http
 
@@ -137,6 +137,24 @@ def test_every_form_keeps_its_text(body: Any, message: str, param: str | None) -
 def test_a_cloudflare_page_is_named_by_title_and_ray() -> None:
     failure = http(403, CLOUDFLARE, CF_RAY="8a1-FRA", cf_mitigated="challenge", content_type="text/html")
     assert failure.message == "Attention Required! | Cloudflare (cf-ray 8a1-FRA)"
+
+
+@pytest.mark.parametrize("piece", ["model ", "<title", "<title>", "try again in 1", "a@", "user-"])
+def test_a_hostile_answer_takes_no_more_than_linear_time(piece: str) -> None:
+    """A pattern that tries every end from every start would need minutes for this."""
+    text = piece * (1_000_000 // len(piece))
+    assert http(404, error(message=text)).message
+    assert http(404, text.encode(), content_type="text/html").message
+
+
+def test_only_the_beginning_of_a_message_is_read() -> None:
+    late = " " + "x" * dialects.LONGEST + " usage limit"
+    assert http(404, error(message=late)).status == 404
+    assert http(404, error(message=late[-100:])).status == 429
+
+
+def test_a_title_with_an_endless_number_in_it_is_a_title() -> None:
+    assert http(502, b"<title>Bad &#" + b"1" * 5000 + b";</title>").message.startswith("Bad ")
 
 
 def test_a_challenge_is_known_by_its_header_alone() -> None:

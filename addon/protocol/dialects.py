@@ -23,8 +23,10 @@ _TRY_AGAIN = re.compile(
     r"try again in\s*(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|seconds?|m|minutes?)\b", re.IGNORECASE
 )
 _UNITS = {"ms": 0.001, "milliseconds": 0.001, "s": 1.0, "seconds": 1.0, "m": 60.0, "minutes": 60.0}
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^<>]*>([^<]{0,500})", re.IGNORECASE)
 _TEN_YEARS = 10 * 365 * 86400.0
+LONGEST = 16 * 1024
+"""Characters of a message that are read."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,9 @@ class Refusal:
     param: str | None = None
     members: Mapping[str, Any] = field(default_factory=dict)
     html: bool = False
+
+    def __post_init__(self) -> None:
+        self.message = self.message[:LONGEST]
 
 
 def parse(body: bytes) -> Any:

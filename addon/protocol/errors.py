@@ -96,7 +96,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], int, Cause], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), status, cause)
     for pattern, status, cause in (
         (r"requires a newer version of Codex", 404, Cause.VERSION),
-        (r"model is not supported when|model not found|model\b.* does not exist", 404, Cause.MODEL),
+        (r"model is not supported when|model not found|model\b.{0,200} does not exist", 404, Cause.MODEL),
         (r"encrypted[_ ]content", 400, Cause.CIPHERTEXT),
         (r"usage[ _]limit|rate limit (?:reached|exceeded)|exceeded your current quota", 429, Cause.LIMIT),
         (r"(?:maximum|exceeds the) context (?:length|window)", 400, Cause.CLIENT),
