@@ -119,6 +119,11 @@ def test_an_upload_is_read_as_if_it_were_json() -> None:
     assert base64.b64decode(body["mask"]["image_url"].partition(",")[2]) == PNG
 
 
+def test_a_number_too_long_to_be_one_is_refused() -> None:
+    body = images.form(*upload([("image", PNG)], {"prompt": "x", "n": "9" * 5000}))
+    assert refusal(images.edit, body, "m") == (400, "n", "invalid_value")
+
+
 def test_an_upload_that_is_no_image_or_too_large_is_refused() -> None:
     form = upload([("image", ("a.png", b"<svg>"))], {"prompt": "x"})
     assert refusal(images.form, *form) == (400, "image", "invalid_image")
@@ -131,6 +136,11 @@ def test_an_upload_that_is_no_image_or_too_large_is_refused() -> None:
     ("body", "kind"),
     [
         (b"", "multipart/form-data"),
+        (b"", "multipart/form-data" + ";" * 1_000_000 + "boundary=x"),
+        (
+            b"--x\r\nContent-Disposition: form-data; name=a" + b";" * 1_000_000 + b"\r\n\r\nv\r\n--x--",
+            "multipart/form-data; boundary=x",
+        ),
         (b"", "multipart/form-data; boundary=x"),
         (b"--x\r\n", "multipart/form-data; boundary=x"),
         (b"--x\r\nContent-Disposition: form-data; name=a\r\n--x--", "multipart/form-data; boundary=x"),

@@ -65,7 +65,8 @@ def form(content: bytes, content_type: str) -> dict[str, Any]:
             body["mask"] = {"image_url": _data_url(field, "mask")}
         else:
             text = field.value.decode("utf-8", "replace")
-            body[field.name] = int(text) if field.name in _NUMBERS and text.isdecimal() else text
+            number = field.name in _NUMBERS and len(text) < 10 and text.isdecimal()
+            body[field.name] = int(text) if number else text
     return {**body, "images": images}
 
 

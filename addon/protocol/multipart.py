@@ -15,6 +15,10 @@ from addon.protocol.failure import refuse
 MAX_FIELDS: Final = 64
 """Fields of one form: the Images API has some twenty."""
 
+MAX_HEADER: Final = 2048
+"""Characters of a header field, because the standard library takes quadratic time to read its parameters. The longest
+of them is a file name: 255 bytes, 765 characters when they are escaped."""
+
 _LINE_END: Final = re.compile(rb"\r\n\r\n|\n\n")
 
 
@@ -32,11 +36,11 @@ def fields(body: bytes, content_type: str) -> list[Field]:
     if not isinstance(boundary, str) or not boundary:
         raise _broken("its Content-Type names no boundary")
     mark = b"--" + boundary.encode("latin-1", "replace")
-    parts = (b"\n" + body).split(b"\n" + mark)
-    if len(parts) < 2 or not parts[-1].startswith(b"--"):
-        raise _broken("its end is missing")
+    parts = (b"\n" + body).split(b"\n" + mark, MAX_FIELDS + 2)
     if len(parts) - 2 > MAX_FIELDS:
         raise _broken(f"it has more than {MAX_FIELDS} fields")
+    if len(parts) < 2 or not parts[-1].startswith(b"--"):
+        raise _broken("its end is missing")
     return [_field(part) for part in parts[1:-1]]
 
 
@@ -56,6 +60,8 @@ def _field(part: bytes) -> Field:
 
 
 def _header(name: str, value: str) -> Message[str, str]:
+    if len(value) > MAX_HEADER:
+        raise _broken(f"a header field has more than {MAX_HEADER} characters")
     message: Message[str, str] = Message()
     message[name] = value.replace("\n", " ").replace("\r", " ")
     return message
