@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import sys
 import tracemalloc
 import zlib
@@ -63,6 +64,20 @@ def test_raw_deflate_is_understood_too() -> None:
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_several_members_are_joined(coding: str) -> None:
     assert decode(PACK[coding](b"one") + PACK[coding](b"two"), coding) == b"onetwo"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_a_million_tiny_streams_are_a_400(coding: str) -> None:
+    """If each one copied the rest of the body, this would need minutes."""
+    with pytest.raises(Refused) as refused:
+        decode(PACK[coding](b"") * 1_000_000, coding)
+    assert refused.value.failure.status == 400
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_what_was_hard_to_compress_is_read_piece_by_piece(coding: str) -> None:
+    data = random.Random(1).randbytes(MIB - 1)
+    assert decode(PACK[coding](data), coding) == data
 
 
 def test_the_name_is_read_in_any_case_with_spaces() -> None:

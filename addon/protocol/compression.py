@@ -3,14 +3,16 @@
 Newer clients compress (the Codex CLI and pi send zstd), and codings may be stacked. Each one is undone piece
 by piece with a limit on what it may put out, so that a few kilobytes cannot become gigabytes.
 
-The rule: no call here may produce more than the limit, plus one piece, before it is noticed.
+The rules: no call here may produce more than the limit, plus one piece, before it is noticed; and none may copy the
+rest of its input again and again, or a small body of tiny streams takes hours.
 """
 
 from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Final
 
 import brotli  # type: ignore[import-untyped]
@@ -25,6 +27,8 @@ else:
 MIB: Final = 1024 * 1024
 _PIECE: Final = 256 * 1024
 _MAX_STACK: Final = 4
+_MAX_STREAMS: Final = 16
+"""Streams of one coding in a row; clients send one."""
 
 
 class _Broken(Exception):
@@ -66,27 +70,39 @@ def _bounded(pieces: Iterator[bytes], coding: str, limit: int) -> bytes:
     return bytes(result)
 
 
-def _zlib(body: bytes, window_bits: int) -> Iterator[bytes]:
-    """One or more streams, as gzip allows; each must reach its end."""
-    while body:
-        decoder = zlib.decompressobj(window_bits)
-        while not decoder.eof:
-            piece = decoder.decompress(body, _PIECE)
-            body = decoder.unconsumed_tail
-            if not piece and not body and not decoder.eof:
-                raise _Broken
-            yield piece
-        body = decoder.unused_data
+def _streams(body: bytes, one: Callable[[bytes], Generator[bytes, None, bytes]]) -> Iterator[bytes]:
+    """One or more streams, each of which must reach its end; `one` returns what follows the stream it read."""
+    for _ in range(_MAX_STREAMS):
+        if not body:
+            return
+        body = yield from one(body)
+    if body:
+        raise _Broken
+
+
+def _zlib(body: bytes, window_bits: int) -> Generator[bytes, None, bytes]:
+    decoder = zlib.decompressobj(window_bits)
+    given = 0
+    while not decoder.eof:
+        data = decoder.unconsumed_tail
+        if not data:
+            data = body[given : given + _PIECE]
+            given += len(data)
+        piece = decoder.decompress(data, _PIECE)
+        if not piece and not data and not decoder.eof:
+            raise _Broken
+        yield piece
+    return decoder.unused_data + body[given:]
 
 
 def _gzip(body: bytes) -> Iterator[bytes]:
-    return _zlib(body, 16 + zlib.MAX_WBITS)
+    return _streams(body, partial(_zlib, window_bits=16 + zlib.MAX_WBITS))
 
 
 def _deflate(body: bytes) -> Iterator[bytes]:
     """zlib format by the standard, raw deflate by the habit of many clients."""
     wrapped = len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
-    return _zlib(body, zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
+    return _streams(body, partial(_zlib, window_bits=zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS))
 
 
 def _brotli(body: bytes) -> Iterator[bytes]:
@@ -102,15 +118,17 @@ def _brotli(body: bytes) -> Iterator[bytes]:
 
 
 def _zstd(body: bytes) -> Iterator[bytes]:
-    """One or more frames."""
-    while body:
-        decoder = zstd.ZstdDecompressor()
-        yield decoder.decompress(body, _PIECE)
-        while not decoder.eof:
-            if decoder.needs_input:
-                raise _Broken
-            yield decoder.decompress(b"", _PIECE)
-        body = decoder.unused_data
+    return _streams(body, _zstd_frame)
+
+
+def _zstd_frame(body: bytes) -> Generator[bytes, None, bytes]:
+    decoder = zstd.ZstdDecompressor()
+    yield decoder.decompress(body, _PIECE)
+    while not decoder.eof:
+        if decoder.needs_input:
+            raise _Broken
+        yield decoder.decompress(b"", _PIECE)
+    return decoder.unused_data
 
 
 _DECODERS: Final[dict[str, Callable[[bytes], Iterator[bytes]]]] = {
