@@ -229,6 +229,14 @@ def test_arguments_are_always_text(arguments: Any, expected: str) -> None:
     assert body["input"][1]["arguments"] == expected
 
 
+def test_a_history_of_many_calls_takes_no_more_than_linear_time() -> None:
+    """If each result were searched for among all open calls, this would need minutes."""
+    count = 50_000
+    calls = [{"id": f"call_{n}", "function": {"name": "f", "arguments": "{}"}} for n in range(count)]
+    results = [{"role": "tool", "tool_call_id": f"call_{n}", "content": ""} for n in reversed(range(count))]
+    assert len(sent(USER, {"role": "assistant", "tool_calls": calls}, *results)["input"]) == 1 + 2 * count
+
+
 def test_a_call_without_an_id_gets_one_that_is_the_same_every_time() -> None:
     messages = (
         USER,

@@ -304,6 +304,10 @@ def test_stop_is_dropped_by_setting() -> None:
     assert result.dropped == ("stop",)
 
 
+def test_more_stop_sequences_than_anybody_needs_are_refused() -> None:
+    assert refusal_of(chat(stop=["x"] * 65)) == (400, "stop", "array_above_max_length")
+
+
 @pytest.mark.parametrize("stop", [1, [1], {"a": 1}])
 def test_a_senseless_stop_is_refused(stop: Any) -> None:
     assert refusal_of(chat(stop=stop)) == (400, "stop", "invalid_type")

@@ -12,6 +12,7 @@ therefore derived from what the call says and where it stands, never made up.
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import dropwhile
 from typing import Any, NoReturn
@@ -65,7 +66,7 @@ class _Walk:
         self.instructions: list[str] = []
         self.input: list[dict[str, Any]] = []
         self.custom: set[str] = set()
-        self.unanswered: list[str] = []
+        self.unanswered: OrderedDict[str, None] = OrderedDict()
         self.functions: dict[str, str] = {}
 
     def result(self) -> tuple[str, list[dict[str, Any]]]:
@@ -161,7 +162,7 @@ class _Walk:
         call_id = call.get("id")
         if not isinstance(call_id, str) or not call_id:
             call_id = "call_" + _digest(where, name, text)
-        self.unanswered.append(call_id)
+        self.unanswered[call_id] = None
         if custom:
             self.custom.add(call_id)
             self.input.append({"type": "custom_tool_call", "call_id": call_id, "name": name, "input": text})
@@ -188,9 +189,8 @@ class _Walk:
             # A client that sends calls without ids cannot name them in the results: those answer in order.
             if not self.unanswered:
                 _missing(f"{where}.tool_call_id")
-            call_id = self.unanswered[0]
-        if call_id in self.unanswered:
-            self.unanswered.remove(call_id)
+            call_id = next(iter(self.unanswered))
+        self.unanswered.pop(call_id, None)
         kind = "custom_tool_call_output" if call_id in self.custom else "function_call_output"
         self.input.append({"type": kind, "call_id": call_id, "output": self._output(message, where)})
 

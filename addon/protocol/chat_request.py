@@ -21,6 +21,8 @@ from addon.protocol.search_replay import Lookup
 
 MAX_CHOICES = 128
 """OpenAI's own limit for `n`; here also for all prompts of a request together."""
+MAX_STOPS = 64
+"""Each piece of an answer is searched for all of them. OpenAI takes 4, other servers more."""
 
 # Members that mean the same in both dialects, and those the session key is made of; shape drops what the
 # backend does not take.
@@ -160,11 +162,13 @@ def wants_usage(body: dict[str, Any]) -> bool:
 
 
 def stop_sequences(body: dict[str, Any]) -> tuple[str, ...]:
-    """The stop sequences asked for, without empty ones. Raises Refused (400) for what is no text."""
+    """The stop sequences asked for, without empty ones. Raises Refused (400) for what is no text, or too much."""
     stop = body.get("stop")
     stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
     if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
         reject("Invalid type for 'stop': expected a string or an array of strings.", "stop", "invalid_type")
+    if len(stops) > MAX_STOPS:
+        reject(f"Invalid 'stop': expected at most {MAX_STOPS} strings.", "stop", "array_above_max_length")
     return tuple(text for text in stops if text)
 
 
