@@ -30,7 +30,7 @@ MAX_PINS = 256
 STALE_SECONDS = 15 * 60.0
 """A snapshot older than this places nobody and moves nobody."""
 
-_VERSION = re.compile(r"gpt-(\d+)(?:\.(\d+))?")
+_VERSION = re.compile(r"gpt-(\d{1,9})(?:\.(\d{1,9}))?")
 _MIN_HOURS = 1 / 60
 _MIN_WEIGHT = 1e-6
 

@@ -107,6 +107,7 @@ def test_among_the_unknown_a_usable_reset_credit_goes_first(
         ("gpt-5.6-luna", 1800),
         ("gpt-5.10", 1800),
         ("gpt-6", 1800),
+        pytest.param("gpt-" + "9" * 5000, 1800, id="more digits than int() takes"),
     ],
 )
 def test_how_long_the_backend_keeps_a_prompt(model: str | None, seconds: float) -> None:

@@ -96,6 +96,10 @@ def test_a_position_in_one_conversation_means_nothing_in_another() -> None:
     assert body(other)["input"] == [USER, USER]
 
 
+def test_a_position_with_more_digits_than_a_number_may_have_means_nothing() -> None:
+    assert not request(Learned()).repair(refusal(f"input[{'9' * 5000}].content"))
+
+
 def test_three_members_are_taken_out_and_no_more() -> None:
     repairs = request(Learned(), a=1, b=1, c=1, d=1)
     assert taken_out(repairs, "abcd") == [True, True, True, False]

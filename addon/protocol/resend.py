@@ -70,6 +70,7 @@ def _cut(value: Any, steps: list[str], named: Any) -> Any:
         and isinstance(named, list)
         and rest
         and step.isdecimal()
+        and len(step) < 10
         and int(step) < len(named)
     ):
         one = named[int(step)]
