@@ -74,10 +74,18 @@ def test_a_million_tiny_streams_are_a_400(coding: str) -> None:
     assert refused.value.failure.status == 400
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_what_was_hard_to_compress_is_read_piece_by_piece(coding: str) -> None:
-    data = random.Random(1).randbytes(MIB - 1)
-    assert decode(PACK[coding](data), coding) == data
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("size", [1, 7])
+def test_it_does_not_matter_where_the_pieces_end(
+    coding: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "_PIECE", size)
+    data = random.Random(1).randbytes(999) + bytes(999)
+    body = PACK[coding](data)
+    assert decode(body, coding) == data
+    for broken in (body[:-1], body + b"x"):
+        with pytest.raises(Refused):
+            decode(broken, coding)
 
 
 def test_the_name_is_read_in_any_case_with_spaces() -> None:

@@ -109,12 +109,16 @@ def _brotli(body: bytes) -> Iterator[bytes]:
     if not body:
         return
     decoder = brotli.Decompressor()
-    yield decoder.process(body, output_buffer_limit=_PIECE)
+    given = 0
     while not decoder.is_finished():
-        piece = decoder.process(b"", output_buffer_limit=_PIECE)
-        if not piece and not decoder.is_finished():
+        data = body[given : given + _PIECE] if decoder.can_accept_more_data() else b""
+        given += len(data)
+        piece = decoder.process(data, output_buffer_limit=_PIECE)
+        if not piece and not data and not decoder.is_finished():
             raise _Broken
         yield piece
+    if given < len(body):
+        raise _Broken
 
 
 def _zstd(body: bytes) -> Iterator[bytes]:
