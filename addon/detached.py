@@ -59,7 +59,8 @@ class Running:
 class Detached:
     """An exchange behind an exchange; `input` are the items of the conversation it answers.
 
-    `cancelled` gets what there is of an answer that was cancelled. See virtual_server.Answerer for the members.
+    `unfinished` gets what there is of an answer that was cancelled or broke off. See virtual_server.Answerer for the
+    members.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Detached:
         running: Running,
         client: str,
         input: list[Any],
-        cancelled: Callable[[dict[str, Any]], object],
+        unfinished: Callable[[dict[str, Any]], object],
     ) -> None:
         self.response: http.Response | None = None
         self.chunk = b""
@@ -81,7 +82,7 @@ class Detached:
         """The Response object as the client of a stream first saw it."""
         self._exchange = exchange
         self._running = running
-        self._cancelled = cancelled
+        self._unfinished = unfinished
         self._task: asyncio.Task[None] | None = None
         self._chunks: asyncio.Queue[bytes] = asyncio.Queue()
         self._begun = asyncio.Event()
@@ -109,11 +110,10 @@ class Detached:
         cancelled = errors.refuse(499, "The response was cancelled.", code="response_cancelled").failure
         end = self._exchange.abort(cancelled)
         self._chunks.put_nowait(end)
-        failed = [frame.json() for frame in sse.Decoder().feed(end) if frame.type == "response.failed"]
-        output = failed[0]["response"]["output"] if failed else []
+        output = _failed(end).get("output", [])
         self.response_object = {**self.response_object, "status": "cancelled", "output": output}
         self._running.end(self)
-        self._cancelled(self.response_object)
+        self._unfinished(self.response_object)
         return self.response_object
 
     async def run(self) -> None:
@@ -123,21 +123,31 @@ class Detached:
             self.response = self._exchange.response
             self.sign_of_life = self._exchange.sign_of_life
             self._begun.set()
+            last = b""
             await self._exchange.read()
             while chunk := self._exchange.chunk:
+                last = chunk
                 if self.response_object is None:
                     self._identify(chunk)
                 if not self._left:
                     self._chunks.put_nowait(chunk)
                 await self._exchange.read()
+            if self._exchange.broken:
+                self._keep(last)
         except Exception:
             logger.exception("A background response broke.")
             self.error = "The proxy failed to answer this request; its log says why."
+            self._keep(self._exchange.abort(errors.refuse(500, self.error, code="proxy_error").failure))
         finally:
             self._exchange.close()
             self._running.end(self)
             self._begun.set()
             self._chunks.put_nowait(b"")
+
+    def _keep(self, end: bytes) -> None:
+        """Store the failed answer whose last bytes these are, for who comes back for it."""
+        if self.response_object:
+            self._unfinished({**self.response_object, "status": "failed", **_failed(end)})
 
     def _identify(self, chunk: bytes) -> None:
         """Learn the response's id from the first events of a stream."""
@@ -149,3 +159,9 @@ class Detached:
                 self.response_object = frame.json()["response"]
                 self._running.name(self.response_object["id"], self)
                 return
+
+
+def _failed(end: bytes) -> dict[str, Any]:
+    """The Response object of the `response.failed` in these bytes; empty if there is none."""
+    failures = [frame.json() for frame in sse.Decoder().feed(end) if frame.type == "response.failed"]
+    return failures[0]["response"] if failures else {}

@@ -257,6 +257,10 @@ class Dispatcher:
         self.provenance.remember(output.items, opened.account)
         call.completed(opened.account, output)
 
+    def unfinished(self, opened: Opened, output: Output) -> None:
+        """The answer has not come to its end: what it had finished, the client may send back."""
+        self.provenance.remember(output.items, opened.account)
+
     def _ended(self, account: Account, session: str) -> None:
         """The answer is over, however: the conversation's cache is warm from now on, not from its beginning."""
         pin = self.pool.pins.get(session)
@@ -324,7 +328,6 @@ def _without_token(account: Account, error: AccountsError, failure: Failure | No
     if isinstance(error, LoginRequired):
         refusal = errors.refuse(401, str(error), code="login_required", type="authentication_error").failure
         return Attempt(account, 401, replace(refusal, cause=Cause.LOGIN))
-    if failure is not None:  # the backend's own refusal says more than that a second token was not to be had
-        return Attempt(account, failure.upstream_status or failure.status, failure)
     refusal = errors.refuse(503, str(error), code="refresh_failed", type="server_error").failure
-    return Attempt(account, 503, replace(refusal, cause=Cause.ACCOUNT))
+    status = failure.upstream_status if failure else None
+    return Attempt(account, status or 503, replace(refusal, cause=Cause.ACCOUNT))

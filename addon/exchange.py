@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 ACCOUNT_HEADER = "x-openai-auth-account"
 ATTEMPTS_HEADER = "x-openai-auth-attempts"
 DROPPED_HEADER = "x-openai-auth-dropped"
+NAMED = 64
+"""Dropped members that the header names; clients take no header of any length."""
 COMMENT = b": keep-alive\n"
 """A line of a stream that every client skips (openai-compat 1.9). No empty line follows: older openai-go would take
 that for the end of an event, and fail at its emptiness."""
@@ -94,6 +96,8 @@ class Exchange(Answer):
     def close(self) -> None:
         super().close()
         if self._opened:
+            if not self._opened.complete:
+                self._dispatcher.unfinished(self._opened, self._output)
             self._opened.close()
             self._opened = None
 
@@ -202,7 +206,9 @@ class Exchange(Answer):
         return headers | self._dropped()
 
     def _dropped(self, stripped: tuple[str, ...] = ()) -> dict[str, str]:
-        names = (*self._call.shaped.dropped, *stripped)
+        names = [*self._call.shaped.dropped, *stripped]
+        if len(names) > NAMED:
+            names[NAMED:] = [f"and {len(names) - NAMED} more"]
         return {DROPPED_HEADER: ",".join(names)} if names else {}
 
     def _refuse(self, failure: Failure, headers: Mapping[str, str], *, final: bool) -> None:

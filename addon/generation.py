@@ -138,11 +138,11 @@ class Generation:
         if self._in_background(reading) and not reading.key_first:
             past, stored = reading.past, self._services.stored
 
-            def cancelled(response: dict[str, Any]) -> None:
+            def unfinished(response: dict[str, Any]) -> None:
                 record = past.record(response, client=reading.client, session=reading.session)
                 stored.keep(record, past)
 
-            return Detached(exchange, self._services.detached, reading.client, past.whole, cancelled)
+            return Detached(exchange, self._services.detached, reading.client, past.whole, unfinished)
         return exchange
 
     def _in_background(self, reading: Reading) -> bool:

@@ -294,6 +294,8 @@ class VirtualServers:
         if self.looking is None:
             self.looking = loop.call_later(LOOK_EVERY, self.look)
         server.pump = asyncio.Task(self.pump(server), loop=loop, name=f"exchange {server.stream_id}")
+        # Not in the pump itself: one that is cancelled before its first step never runs.
+        server.pump.add_done_callback(lambda _: self.servers.discard(server))
 
     async def pump(self, server: VirtualServer) -> None:
         """Move one exchange's answer to its client."""
@@ -321,7 +323,6 @@ class VirtualServers:
             if handler is not None:
                 await handler.server_event(event)
         finally:
-            self.servers.discard(server)
             server.finish()
 
     def look(self) -> None:

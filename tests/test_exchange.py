@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import orjson
+import pytest
 
 from accounts.models import Account
 from addon.call import Call, Opened
@@ -65,6 +66,8 @@ def exchange(
     http2: bool = False,
     output: Output | None = None,
     completed: Callable[..., None] = lambda *_: None,
+    unfinished: Callable[..., None] = lambda *_: None,
+    dropped: tuple[str, ...] = (),
 ) -> Exchange:
     opened = Opened(
         Account(id="1", label=None, type="oauth", account_id="a"),
@@ -76,9 +79,11 @@ def exchange(
     async def begin(call: Call) -> Opened:
         return opened
 
-    dispatcher = types.SimpleNamespace(open=begin, completed=completed, interrupted=lambda *_: None)
+    dispatcher = types.SimpleNamespace(
+        open=begin, completed=completed, unfinished=unfinished, interrupted=lambda *_: None
+    )
     call = types.SimpleNamespace(
-        shaped=types.SimpleNamespace(asked=ASKED, dropped=()), manner="streaming", speaks_codex=False
+        shaped=types.SimpleNamespace(asked=ASKED, dropped=dropped), manner="streaming", speaks_codex=False
     )
     return Exchange(
         cast(Dispatcher, dispatcher), cast(Call, call), output or ResponsesStream(ASKED), http2=http2
@@ -102,6 +107,14 @@ async def test_a_stream_that_is_complete_at_once_is_still_sent_as_a_stream() -> 
     assert one.response
     assert "content-length" not in one.response.headers
     assert one.response.headers["transfer-encoding"] == "chunked"
+
+
+async def test_dropped_members_are_named_as_far_as_a_header_goes() -> None:
+    one = exchange(EVENTS, Reply(), dropped=tuple(f"m{n}" for n in range(100_000)))
+    await run(one)
+    assert one.response
+    names = one.response.headers["x-openai-auth-dropped"].split(",")
+    assert (names[0], names[-2:]) == ("m0", ["m63", "and 99936 more"])
 
 
 async def test_a_stream_may_be_given_a_comment_while_it_is_silent_and_an_object_nothing() -> None:
@@ -134,6 +147,21 @@ async def test_the_connection_of_a_broken_answer_is_closed() -> None:
     assert reply.fate == "closed"
     last = answer.strip().split(b"\n\n")[-1].split(b"data: ")[-1]
     assert orjson.loads(last)["error"]["message"] == "no"
+
+
+@pytest.mark.parametrize("ending", ["failed", "left"])
+async def test_what_an_answer_had_finished_is_noted_when_it_does_not_end(ending: str) -> None:
+    noted: list[list[dict[str, Any]]] = []
+    failed = {"type": "error", "error": {"type": "server_error", "code": "server_error", "message": "no"}}
+    one = exchange(
+        [*EVENTS[:3], *([failed] if ending == "failed" else [])],
+        Reply(),
+        unfinished=lambda _, output: noted.append([*output.items]),
+    )
+    await one.open()
+    one.close()
+    one.close()
+    assert [[item["id"] for item in items] for items in noted] == [["msg_1"]]
 
 
 async def test_a_whole_answer_that_is_not_what_was_asked_for_counts_as_whole() -> None:

@@ -349,6 +349,27 @@ async def test_a_background_response_survives_its_client_and_can_be_cancelled(tm
             await client.responses.retrieve(id)
 
 
+@pytest.mark.parametrize("how", ["cut", "failed"])
+async def test_a_background_response_that_breaks_off_is_there_and_says_why(tmp_path: Path, how: str) -> None:
+    async with world(tmp_path) as here, here.client() as client:
+        if how == "cut":
+            here.main.cut(after=12)
+        else:
+            here.main.fail_in_stream("server_is_overloaded", after_deltas=3)
+        stream = await client.responses.create(
+            model=MODEL, input="one two three four", background=True, stream=True
+        )
+        created = await anext(aiter(stream))
+        await stream.close()
+        answer = await client.responses.retrieve(created.response.id)
+        while answer.status == "in_progress":
+            answer = await client.responses.retrieve(created.response.id)
+        assert answer.status == "failed"
+        assert answer.error
+        assert answer.error.message
+        assert await client.responses.cancel(answer.id) == answer
+
+
 async def test_a_client_that_listens_is_told_of_the_cancel(tmp_path: Path) -> None:
     async with world(tmp_path) as here, here.client() as client:
         here.main.stall(after=12)

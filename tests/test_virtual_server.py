@@ -14,6 +14,9 @@ import h2.connection
 import h2.events
 import pytest
 from mitmproxy import http
+from mitmproxy.connection import Client
+from mitmproxy.options import Options
+from mitmproxy.proxy.context import Context
 
 from addon.virtual_server import CLAIMED, SILENT_LOOKS, VirtualServer, VirtualServers
 from tests.mitmproxy_in_process import mitmproxy
@@ -222,6 +225,19 @@ async def test_a_client_that_leaves_before_the_answer_begins_ends_it_too(confdir
         await claims.exchanges[0].closed.wait()
         await asyncio.sleep(0)
         assert claims.exchanges[0].cancelled.is_set()
+
+
+async def test_a_client_that_leaves_before_the_pump_has_begun_leaves_nothing() -> None:
+    servers, exchange = VirtualServers(), Script()
+    client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), timestamp_start=0.0)
+    server = VirtualServer(Context(client, Options()), exchange, {}, servers.start)
+    servers.start(server)
+    server.finish()
+    assert server.pump
+    await asyncio.wait([server.pump])
+    await asyncio.sleep(0)
+    assert exchange.closed.is_set()
+    assert not servers.servers
 
 
 async def test_a_client_that_leaves_while_its_request_is_prepared_leaves_no_exchange(confdir: Path) -> None:

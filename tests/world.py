@@ -89,13 +89,11 @@ class World:
             )
         } | values
 
-    def http(self, *, http2: bool = False) -> httpx.AsyncClient:
+    def http(self) -> httpx.AsyncClient:
         """A bare HTTP client, through the proxy."""
         return httpx.AsyncClient(
             proxy=self.proxy.url,
             verify=ssl.create_default_context(cafile=self.proxy.bundle),
-            http1=not http2,
-            http2=http2,
             base_url="https://api.openai.com/v1",
             headers={"authorization": f"Bearer {KEY}"},
         )
