@@ -94,6 +94,7 @@ async def test_a_headless_login_shows_large_letters_and_the_time_left(tmp_path: 
         assert " left …" not in seen  # the line that changed is gone
 
 
+@pytest.mark.xdist_group("login ports")
 async def test_a_browser_login_ends_with_ctrl_c(tmp_path: Path) -> None:
     async with terminal(tmp_path) as (term, _):
         await term.run("openai-auth login; echo exit $?")
