@@ -18,7 +18,7 @@ run: .venv/ready  ## the proxy for real
 	$(BIN)/mitmdump -s addon/main.py
 
 test: .venv/ready  ## every test but those with real clients
-	$(BIN)/pytest -n 4 --dist loadgroup -q
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 4 --dist loadgroup -q
 
 test-clients: .venv/ready  ## the contract with real clients, each installed as its registry has it
 	$(BIN)/python -m tests.clients.install
