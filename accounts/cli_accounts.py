@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from accounts import account_views, importer, killswitch_rules, pacing, paths
+from accounts import account_views, importer, pacing
+from accounts.account_records import resolve
 from accounts.console import (
     Id,
     Json,
@@ -26,8 +27,8 @@ from accounts.console import (
     say,
     settings_file,
 )
+from accounts.killswitch_rules import keep_threshold
 from accounts.models import Account
-from accounts.settings_file import write_settings
 from accounts.sign_in import API_KEY_NOTE, described, take_over
 
 COLOURS = {"ok": "green", "limited": "yellow", "login_required": "red", "disabled": "dim"}
@@ -54,8 +55,11 @@ async def import_(
             f"the file holds {len(logins)} logins; import it without --label, then rename"
         )
     async with open_store() as store:
+        before = await store.accounts()
         for login in logins:
             outcome = await take_over(store, login, label)
+            if label:
+                keep_threshold(before, outcome.account, settings_file().current)
             say(outcome.text)
             if outcome.warning:
                 note(f"warning: {outcome.warning}")
@@ -130,10 +134,9 @@ async def order(a: Id, b: Id) -> None:
 async def rename(id: Id, name: Annotated[str, typer.Argument(help="The new label.")]) -> None:
     """Give an account another label."""
     async with open_store() as store:
-        before = await store.account(id)
-        account = await store.rename(before.id, name)
-    if changes := killswitch_rules.renamed(before, account, settings_file().current):
-        write_settings(paths.settings_file(), changes)
+        before = await store.accounts()
+        account = await store.rename(resolve(before, id).id, name)
+    keep_threshold(before, account, settings_file().current)
     say(f"Renamed: {described(account)}.")
 
 

@@ -18,6 +18,7 @@ from rich.status import Status
 
 from accounts.big_text import large
 from accounts.console import Id, command, note, open_store, say, settings_file
+from accounts.killswitch_rules import keep_threshold
 from accounts.login import LOGIN_TIMEOUT, browser_login, device_login
 from accounts.models import Login
 from accounts.oauth import DeviceCode, Grant, Issuer
@@ -53,7 +54,10 @@ async def login(
     settings = settings_file().current
     async with open_store() as store:
         new = api_key_login(_read_key()) if api_key else await _chatgpt_login(settings, headless)
-        _tell(await sign_in(store, new, label))
+        before = await store.accounts()
+        outcome = await sign_in(store, new, label)
+        keep_threshold(before, outcome.account, settings)
+        _tell(outcome)
     if api_key:
         note(API_KEY_NOTE)
 

@@ -7,13 +7,14 @@ a word that is not understood changes nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from accounts import killswitch
+from accounts import killswitch, paths
 from accounts.account_records import resolve
 from accounts.killswitch import Killswitch
 from accounts.models import MAIN, Account, AccountsError, Quota
 from accounts.settings import Settings
+from accounts.settings_file import write_settings
 
 ALL = "all"
 USAGE = "give on, off, or set ACCOUNT:5H,1W … (remaining percent; ACCOUNT may be main or all)"
@@ -65,13 +66,16 @@ def _forget(own: dict[str, object], account: Account) -> None:
         own.pop(name or "", None)
 
 
-def renamed(before: Account, after: Account, settings: Settings) -> dict[str, object]:
-    """The settings to write when an account has got another label: nothing if it has no threshold by the old one."""
+def keep_threshold(before: Iterable[Account], after: Account, settings: Settings) -> None:
+    """Writes an account's threshold down under its new label, if it has got another one; `before` are all accounts
+    as they were. Raises SettingsError.
+    """
     own = dict(settings.killswitch.accounts)
-    if before.label is None or before.label not in own or after.label is None:
-        return {}
-    own[after.label] = own.pop(before.label)
-    return {"killswitch.accounts": own}
+    old = next((each.label for each in before if each.id == after.id), None)
+    if old is None or old not in own or after.label is None or after.label == old:
+        return
+    own[after.label] = own.pop(old)
+    write_settings(paths.settings_file(), {"killswitch.accounts": own})
 
 
 def rows(

@@ -16,15 +16,15 @@ from typing import Any
 from mitmproxy.log import ALERT
 from mitmproxy.types import Data
 
-from accounts import account_views, killswitch_rules, paths
+from accounts import account_views
 from accounts.account_records import checked_label, resolve
+from accounts.killswitch_rules import keep_threshold
 from accounts.logs import log_path
 from accounts.models import Account, AccountsError
 from accounts.oauth import Issuer
 from accounts.online import session, user_agent
 from accounts.pool import AccountPool
 from accounts.setting_types import LEVELS
-from accounts.settings_file import write_settings
 from accounts.settings_sources import find
 from accounts.settings_table import describe, shown
 from accounts.sign_in import Outcome, check_label, sign_in, sign_out
@@ -154,13 +154,12 @@ class Commands:
     @codex("rename", account="codex.account.names")
     def rename(self, account: str, name: str) -> None:
         """Give an account another label."""
-        before = self._account(account)
-        label = valid(lambda: checked_label(name, self._pool().accounts, before.id))
+        before, id = self._pool().accounts, self._account(account).id
+        label = valid(lambda: checked_label(name, before, id))
 
         async def act(store: Store) -> str:
-            after = await store.rename(before.id, label)
-            if changes := killswitch_rules.renamed(before, after, self._options.current):
-                write_settings(paths.settings_file(), changes)
+            after = await store.rename(id, label)
+            keep_threshold(before, after, self._options.current)
             return f"Renamed: {after.name}."
 
         self._change(act)
@@ -224,7 +223,11 @@ class Commands:
             await asyncio.wait((shown_late, grant), return_when=asyncio.FIRST_COMPLETED)
             if shown_late.done():
                 logger.log(ALERT, "To log in: %s", shown_late.result())
-        return self._told(await sign_in(self._services.store, (await grant).login(), label))
+        login, store = (await grant).login(), self._services.store
+        before = await store.accounts()
+        outcome = await sign_in(store, login, label)
+        keep_threshold(before, outcome.account, self._options.current)
+        return self._told(outcome)
 
     async def _sign_out(self, id: str) -> str:
         settings = self._options.current

@@ -80,8 +80,10 @@ class ModelsEndpoint:
                 reply = await self._services.dispatcher.upstream.send(
                     "GET", settings.openai_url + path, headers, None
                 )
-                body = await reply.body()
-                reply.close()
+                try:
+                    body = await reply.body()
+                finally:
+                    reply.close()
             answer = orjson.loads(body)
         except (UpstreamError, TimeoutError, orjson.JSONDecodeError):
             return None

@@ -347,6 +347,12 @@ class TestKillswitch:
         await machine.ok("rename", "work", "office")
         assert (await self.rows(machine))[3].startswith("office 20% 30%")
 
+    async def test_an_account_that_logs_in_under_another_label_keeps_it_too(self, machine: Machine) -> None:
+        await machine.ok("killswitch", "set", "work:20,30")
+        login = machine.world.work.write_auth_json(machine.home / "again.json", 864_000.0)
+        await machine.ok("import", str(login), "--label", "office")
+        assert (await self.rows(machine))[3].startswith("office 20% 30%")
+
     async def test_main_is_set_also_when_it_had_a_threshold_of_its_own(self, machine: Machine) -> None:
         await machine.ok("rename", "main", "home")
         await self.rows(machine, "set", "home:20,30")
