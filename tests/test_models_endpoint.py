@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from addon.protocol import routes
 from addon.protocol.errors import Refused
 from addon.protocol.models import Model
 from addon.upstream.catalogue import Listing
-from addon.upstream.http_sse import Upstream
+from addon.upstream.http_sse import Reply, Upstream
+from tests.codex_fake.gates import Gate
 from tests.openai_stand_in import OpenAIStandIn, Scripted
 
 REAL = "Bearer sk-proj-Ab3dE5gH1jK2mN4pQ6rS8tU0"
@@ -136,6 +138,25 @@ async def test_a_model_unknown_here_is_the_real_apis_to_know(endpoint: Endpoint)
     ]
     assert (await endpoint.get("/v1/models/gpt-5.5"))[1]["owned_by"] == "openai"
     assert len(endpoint.real.requests) == 2
+
+
+async def test_an_answer_that_does_not_end_keeps_no_connection(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, reading, read = Gate(), asyncio.Queue[Reply](), Reply.body
+
+    async def body(self: Reply) -> bytes:
+        reading.put_nowait(self)
+        return await read(self)
+
+    monkeypatch.setattr(Reply, "body", body)
+    endpoint.real.script.append(Scripted(200, [b"{", b"}"], gate=gate))
+    asked = asyncio.create_task(endpoint.get("/v1/models"))
+    await gate.reached()
+    reply = await reading.get()
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert reply._response.closed
 
 
 async def test_a_real_api_that_cannot_be_reached_is_no_trouble(endpoint: Endpoint) -> None:
